@@ -1,0 +1,397 @@
+"""Why a launch was refused, and what can be wrong with a grade.
+
+LaunchRefused
+├── MalformedRequest               the body or the URL cannot be read without guessing
+├── UnsupportedSignatureMethod     PLAINTEXT, RSA, unknown, or a token
+├── InvalidSignature               the signature does not hold
+│   ├── UnknownConsumerKey         the same to the public, another line in the log
+│   └── SecretUnreadable           the same to the public; no key decrypts the stored secret
+├── VerifiedLaunchRefused          the signature held
+│   ├── StaleTimestamp             outside the consumer's window
+│   ├── ReplayedLaunch             this nonce was used before
+│   ├── UnexpectedOrigin           posted from a page that is not the LMS's
+│   ├── UserAccountRequired        the consumer admits only people with an account
+│   └── ReturnableRefusal          the person may be sent back to the LMS with a message
+│       ├── ConsumerInactive
+│       ├── WeakSignatureMethod
+│       ├── UnsupportedMessageType
+│       ├── UnsupportedVersion
+│       ├── MissingResourceLink
+│       ├── InvalidParameter
+│       ├── OtherInstallation
+│       ├── TargetNotLaunchable
+│       └── UserInactive
+├── LinkRefused                    the launch waits; this account may not be linked to it
+│   ├── EmailMissing
+│   ├── AccountMismatch
+│   ├── AlreadyLinked
+│   ├── StaffAccount
+│   └── LinkDeclined
+└── EnterRefused                   after the launch, at the door of the session
+    ├── UnknownHandle
+    ├── LaunchExpired
+    ├── LaunchUsed
+    ├── OtherBrowser
+    ├── ForeignOrigin
+    └── UnknownFrameOrigin
+
+GradeError
+├── InvalidScore                   what a site submitted is no score
+└── ScoreNotRead                   the LMS did not say which score it has
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+
+class LaunchRefused(Exception):
+    """A launch that ends without a session.
+
+    ``code`` is stable and goes to logs and signals, ``status`` is the HTTP status of our page,
+    ``public_text`` is shown to the learner, ``hint`` tells an administrator what to do and never
+    holds a secret or personal data.
+    """
+
+    code: ClassVar[str] = "launch_refused"
+    status: ClassVar[int] = 400
+    public_text: str | _StrPromise = _("This activity could not be opened.")
+    hint: str | _StrPromise = ""
+
+    #: What was known when the launch was refused: the LtiConsumer that the key names, the form
+    #: as it was read, and, only once the signature held, the LaunchMessage.
+    consumer: Any = None
+    form: Any = None
+    message: Any = None
+
+    def __init__(self, hint: str | _StrPromise = "") -> None:
+        if hint:
+            self.hint = hint
+        super().__init__(self.code)
+
+    @classmethod
+    def by_code(cls) -> dict[str, type[LaunchRefused]]:
+        """Every kind of refusal, a site's own too."""
+        codes: dict[str, type[LaunchRefused]] = {cls.code: cls} if "code" in vars(cls) else {}
+        for subclass in cls.__subclasses__():
+            codes |= subclass.by_code()
+        return codes
+
+    def about(self, **known: Any) -> Self:
+        """Note ``consumer``, ``form`` or ``message``; return the refusal, to be raised."""
+        vars(self).update(known)
+        return self
+
+
+class MalformedRequest(LaunchRefused):
+    """The request cannot be read in exactly one way."""
+
+    code = "malformed_request"
+    public_text = _("The learning platform sent a request that this site cannot read.")
+    hint = _("Launches are POSTs of one application/x-www-form-urlencoded form in UTF-8.")
+
+
+class UnsupportedSignatureMethod(LaunchRefused):
+    """Neither HMAC-SHA1 nor HMAC-SHA256, or an OAuth token or version that LTI does not have."""
+
+    code = "unsupported_signature_method"
+    public_text = _("The learning platform signed the request in a way that is not accepted.")
+    hint = _("Only HMAC-SHA1 and HMAC-SHA256, without a token, are accepted.")
+
+
+class InvalidSignature(LaunchRefused):
+    """RFC 5849 §3.2: the signature is not the one that our secret makes."""
+
+    code = "invalid_signature"
+    status = 401
+    public_text = _("This site could not verify that the request came from your learning platform.")
+    hint = _("Compare consumer key, shared secret and launch URL on both sides.")
+
+
+class UnknownConsumerKey(InvalidSignature):
+    """No consumer has this key. The public sees what it sees for a wrong signature."""
+
+    code = "unknown_consumer_key"
+    hint = _("No LTI consumer has this key: compare the key in the LMS, blanks and case included.")
+
+
+class SecretUnreadable(InvalidSignature):
+    """The stored secret is encrypted with a key that this site does not have.
+
+    The public sees what it sees for a wrong signature.
+    """
+
+    code = "secret_unreadable"
+    hint = _(
+        "The consumer's secret was encrypted with a key that is not in "
+        "LTI_PROVIDER_ENCRYPTION_KEYS: put that key back, or enter a new secret here and in the "
+        "LMS."
+    )
+
+
+class VerifiedLaunchRefused(LaunchRefused):
+    """The signature held, and the launch is refused all the same."""
+
+    status = 403
+
+
+class StaleTimestamp(VerifiedLaunchRefused):
+    """``oauth_timestamp`` is outside the consumer's window (RFC 5849 §3.3)."""
+
+    code = "stale_timestamp"
+    status = 401
+    public_text = _("This request is too old. Go back to your course and open the activity again.")
+    hint = _("The clocks differ by more than the window, or an old page was sent again.")
+
+
+class ReplayedLaunch(VerifiedLaunchRefused):
+    """The nonce was used before within its window (RFC 5849 §3.3)."""
+
+    code = "replayed_launch"
+    public_text = _(
+        "This activity was already opened with this click. "
+        "Go back to your course and open it again."
+    )
+    hint = _("The same signed form was sent twice, mostly by a reload or the browser's back.")
+
+
+class UnexpectedOrigin(VerifiedLaunchRefused):
+    """The browser's ``Origin`` is not one of the LMS's, and the consumer enforces that."""
+
+    code = "unexpected_origin"
+    public_text = _("This request did not come from your learning platform's own page.")
+
+
+class ReturnableRefusal(VerifiedLaunchRefused):
+    """Genuine and fresh: the person may return to the LMS with a message (LTI 1.1 §3)."""
+
+
+class ConsumerInactive(ReturnableRefusal):
+    """The administrator deactivated this consumer."""
+
+    code = "consumer_inactive"
+    public_text = _("Access from this learning platform is switched off.")
+    hint = _("The LTI consumer is not active.")
+
+
+class WeakSignatureMethod(ReturnableRefusal):
+    """Weaker than the consumer's minimum."""
+
+    code = "weak_signature_method"
+    public_text = _("The learning platform signed the request in a way that is not accepted.")
+    hint = _("The consumer asks for HMAC-SHA256, the LMS signed with HMAC-SHA1.")
+
+
+class UnsupportedMessageType(ReturnableRefusal):
+    """Not ``basic-lti-launch-request`` (LTI 1.1 §3)."""
+
+    code = "unsupported_message_type"
+    status = 400
+    public_text = _("This site cannot answer this kind of request from the learning platform.")
+
+
+class UnsupportedVersion(ReturnableRefusal):
+    """Not ``LTI-1p0`` (LTI 1.1 §3)."""
+
+    code = "unsupported_version"
+    status = 400
+    public_text = _("This site does not support this version of LTI.")
+
+
+class MissingResourceLink(ReturnableRefusal):
+    """No ``resource_link_id`` (LTI 1.1 §3)."""
+
+    code = "missing_resource_link"
+    status = 400
+    public_text = _("The learning platform did not say which activity was opened.")
+    hint = _("resource_link_id is missing or empty; LTI requires it.")
+
+
+class InvalidParameter(ReturnableRefusal):
+    """A parameter that cannot be kept exactly: too long, or two values for one name."""
+
+    code = "invalid_parameter"
+    status = 400
+    public_text = _("The learning platform sent a value that this site cannot accept.")
+
+
+class OtherInstallation(ReturnableRefusal):
+    """Another LMS installation uses this consumer's key."""
+
+    code = "other_installation"
+    public_text = _(
+        "This learning platform is not the one that was registered here. "
+        "Please tell the administrator of the course."
+    )
+
+
+class TargetNotLaunchable(ReturnableRefusal):
+    """The launch URL names a page that may not be launched."""
+
+    code = "target_not_launchable"
+    status = 404
+    public_text = _("The page that this activity points to cannot be opened from a course.")
+
+
+class UserAccountRequired(VerifiedLaunchRefused):
+    """The consumer admits only people who have an account on this site."""
+
+    code = "user_account_required"
+    public_text = _("This activity is only for people who have an account on this site.")
+    hint = _("“Require user account” is set on the LTI consumer.")
+
+
+class UserInactive(ReturnableRefusal):
+    """The account of this LTI user was deactivated."""
+
+    code = "user_inactive"
+    public_text = _("Your account on this site is deactivated.")
+    hint = _("The user's “active” flag is off.")
+
+
+class LinkRefused(LaunchRefused):
+    """The signed-in account cannot be linked to this person of the LMS.
+
+    No text tells whether an e-mail address has an account here.
+    """
+
+    code = "link_refused"
+    status = 403
+    public_text = _("This account cannot be connected to your learning platform.")
+
+
+class EmailMissing(LinkRefused):
+    """The LMS did not send ``lis_person_contact_email_primary``."""
+
+    code = "email_missing"
+    public_text = _(
+        "Your learning platform did not send your e-mail address, which this activity needs to "
+        "find your account. Please tell your teacher or the administrator of the platform."
+    )
+
+
+class AccountMismatch(LinkRefused):
+    """The account is not the only active one with the launch's e-mail, or a launch made it."""
+
+    code = "account_mismatch"
+    public_text = _(
+        "This account does not belong to the e-mail address that your learning platform sent. "
+        "Sign in with the account that does."
+    )
+    hint = _(
+        "The e-mail address of the account differs, or several active accounts have it. "
+        "If accounts of this site have no address, let the consumer link any account."
+    )
+
+
+class AlreadyLinked(LinkRefused):
+    """The account, or the person, is linked to another one at this consumer."""
+
+    code = "already_linked"
+    public_text = _(
+        "This account is already connected to another person of your learning platform. "
+        "Sign in with another account, or end that connection first."
+    )
+    hint = _("Unlink the LTI user of this account, or let the learner use another account.")
+
+
+class StaffAccount(LinkRefused):
+    """Staff and superusers are not opened to an LMS unless the consumer says so."""
+
+    code = "staff_account"
+    public_text = _("Staff accounts of this site cannot be opened from a learning platform.")
+    hint = _("“Staff accounts” is off on the LTI consumer; whoever runs that LMS could be staff.")
+
+
+class LinkDeclined(LinkRefused):
+    """The person did not confirm."""
+
+    code = "link_declined"
+    public_text = _("You did not connect your account. Nothing was changed.")
+    hint = _("The person was asked and said no.")
+
+
+class EnterRefused(LaunchRefused):
+    """The launch was accepted, but this request may not turn it into a session."""
+
+    status = 403
+
+
+class UnknownHandle(EnterRefused):
+    """No launch has this handle."""
+
+    code = "unknown_handle"
+    status = 404
+    public_text = _("This address does not lead anywhere. Open the activity from your course.")
+
+
+class LaunchExpired(EnterRefused):
+    """The handle was not used within its lifetime."""
+
+    code = "launch_expired"
+    status = 410
+    public_text = _("This took too long. Go back to your course and open the activity again.")
+    hint = _("The page of the launch was opened later than LTI_PROVIDER_ENTER_LIFETIME allows.")
+
+
+class LaunchUsed(EnterRefused):
+    """The handle was used before."""
+
+    code = "launch_used"
+    status = 410
+    public_text = _("This launch was already used. Go back to your course and open it again.")
+    hint = _("The page was reloaded, or opened again from the browser's history.")
+
+
+class OtherBrowser(EnterRefused):
+    """The handle belongs to another browser."""
+
+    code = "other_browser"
+    public_text = _(
+        "This address works only in the browser in which the activity was opened, and only if that "
+        "browser keeps cookies. Open it from your course."
+    )
+    hint = _("The address was passed on, or this browser keeps no cookies of this site.")
+
+
+class ForeignOrigin(EnterRefused):
+    """The new window was not opened by our own page."""
+
+    code = "foreign_origin"
+    public_text = _(
+        "This browser does not let the activity open from here. "
+        "Ask your teacher to open this tool in a new window."
+    )
+    hint = _("The frame is sandboxed, or another page posted to this address.")
+
+
+class UnknownFrameOrigin(EnterRefused):
+    """A frame asks for the session, and nobody is known who may frame it."""
+
+    code = "unknown_frame_origin"
+    public_text = _(
+        "This site does not know yet that your learning platform shows it inside its own pages. "
+        "Ask your teacher to open this tool in a new window."
+    )
+    hint = _("The LMS sent no return URL: enter its origin under “frame origins” of the consumer.")
+
+
+class GradeError(Exception):
+    """Something about a grade that the site's own code has to know."""
+
+
+class InvalidScore(GradeError, ValueError):
+    """Not a finite number between 0 and the maximum, or text that XML cannot carry."""
+
+
+class ScoreNotRead(GradeError):
+    """``read_score`` got no score from the LMS; ``code`` is stable, the text is for people."""
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        super().__init__(text)

@@ -1,0 +1,39 @@
+"""What a site can listen to. Receivers are told; they do not steer."""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: A launch became a session. Sender is ``LtiLaunch``; arguments ``request``, ``launch``, ``user``.
+user_launched = Signal()
+
+#: A person of an LMS was linked to an account. Sender is ``LtiUser``; arguments ``request``,
+#: ``lti_user``, ``launch``.
+user_linked = Signal()
+
+#: A link was ended. Sender is ``LtiUser``; arguments ``lti_user``, ``done_by``.
+user_unlinked = Signal()
+
+#: An account was not linked. Sender is the class of the refusal; arguments ``request``,
+#: ``refusal``, ``consumer``.
+link_refused = Signal()
+
+#: A launch was refused. Sender is the class of the refusal; arguments ``request``, ``refusal``
+#: and ``consumer``: whose key was sent, or None; proved only if the sender is a subclass of
+#: ``VerifiedLaunchRefused``.
+launch_refused = Signal()
+
+#: A score, or its deletion, was committed and waits to be sent: wake your deliverer here. Sender
+#: is ``LtiResult``; argument ``result``.
+score_submitted = Signal()
+
+#: The LMS has the newest score. Sender is ``LtiResult``; argument ``result``.
+score_delivered = Signal()
+
+#: A score will not be sent any more unless somebody resends it. Sender is ``LtiResult``; argument
+#: ``result``, whose ``reason`` says why.
+score_failed = Signal()
+
+#: For metrics: something was written to the log ``lti_provider``. Sender is ``Event``; arguments
+#: ``event``, the name, and ``fields``, a dict of ids and codes, as ``lti_provider.events`` lists.
+event_reported = Signal()
