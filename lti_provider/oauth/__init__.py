@@ -1,0 +1,21 @@
+"""OAuth 1.0 (RFC 5849) as LTI 1.1 uses it: verify a request, sign a message.
+
+Only this room and ``testing`` import oauthlib.
+"""
+
+from lti_provider.oauth.body import authorization
+from lti_provider.oauth.diagnosis import Diagnosis, diagnose
+from lti_provider.oauth.launch import sign_launch
+from lti_provider.oauth.signature import base_string, sign
+from lti_provider.oauth.verification import VerifiedRequest, verify
+
+__all__ = [
+    "Diagnosis",
+    "VerifiedRequest",
+    "authorization",
+    "base_string",
+    "diagnose",
+    "sign",
+    "sign_launch",
+    "verify",
+]
