@@ -1,0 +1,143 @@
+"""What administrators of the usual LMSs have to do there, and what their LMS calls it.
+
+The only source of these texts: the admin's set-up page and the learner's pages show them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """One make of LMS.
+
+    ``steps`` hold ``{launch_url}``, ``{key}``, ``{secret}``, ``{cartridge_url}``, ``{name}`` and
+    ``{passport}``, Open edX's line of id, key and secret.
+    ``email`` tells the privacy setting that lets e-mail addresses through; ``family`` is the
+    product family code that its launches name, in lower case without blanks.
+    """
+
+    code: str
+    name: str
+    family: str
+    steps: tuple[_StrPromise, ...]
+    email: _StrPromise
+    good_to_know: _StrPromise | str = ""
+
+
+PLATFORMS = (
+    Platform(
+        code="canvas",
+        name="Canvas",
+        family="canvas",
+        steps=(
+            _("Open Settings → Apps → View App Configurations → + App, of the account or course."),
+            _(
+                "Choose Configuration Type “By URL” and enter the name “{name}”, the consumer "
+                "key {key}, the shared secret {secret} and the config URL {cartridge_url}. Or "
+                "choose “Manual Entry” with the launch URL {launch_url}."
+            ),
+            _("In a module or an assignment, add the activity as an “External Tool”."),
+        ),
+        email=_("In Canvas: the app's privacy level “Email only” or “Public”."),
+        good_to_know=_("By URL, the privacy level is the one that the cartridge names."),
+    ),
+    Platform(
+        code="moodle",
+        name="Moodle",
+        family="moodle",
+        steps=(
+            _("Open Site administration → Plugins → External tool → Manage tools."),
+            _(
+                "Choose “configure a tool manually” (legacy LTI) and enter the tool name “{name}”, "
+                "the tool URL {launch_url}, the consumer key {key} and the shared secret {secret}. "
+                "LTI version is 1.0/1.1."
+            ),
+            _(
+                "Under Privacy, choose whether to share names and e-mail addresses and whether "
+                "to accept grades; “Default launch container” decides on frame or new window."
+            ),
+            _("In a course, add the tool as an activity “External tool”."),
+        ),
+        email=_("In Moodle: the tool's privacy setting “Share launcher's email with tool”."),
+    ),
+    Platform(
+        code="blackboard",
+        name="Blackboard Learn",
+        family="blackboardlearn",
+        steps=(
+            _("Open Administrator → LTI Tool Providers → Register LTI 1.1 Provider (or Domain)."),
+            _(
+                "Enter the launch URL {launch_url} (of a domain its host only), the tool provider "
+                "key {key} and the tool provider secret {secret}."
+            ),
+            _("Choose role, and name and e-mail address if they are wanted, as user data to send."),
+            _("In a course, add a placement of the tool, or a web link that is a tool provider."),
+        ),
+        email=_("In Blackboard: “User fields to send: Email address” of the provider."),
+    ),
+    Platform(
+        code="brightspace",
+        name="Brightspace",
+        family="desire2learn",
+        steps=(
+            _("Open Admin Tools → External Learning Tools → New remote plugin, or legacy LTI."),
+            _(
+                "Enter the name “{name}”, the launch point {launch_url}, the key {key} and the "
+                "secret {secret}."
+            ),
+            _(
+                "Under Security Settings, send the user id, and name and e-mail address if they "
+                "are wanted; then make the tool available to the courses."
+            ),
+        ),
+        email=_("In Brightspace: the tool's security setting “Send user email to tool”."),
+    ),
+    Platform(
+        code="sakai",
+        name="Sakai",
+        family="sakai",
+        steps=(
+            _("Open Site Info → External Tool, or add an external tool in Lessons."),
+            _(
+                "Enter the title “{name}”, the launch URL {launch_url}, the key {key} and the "
+                "secret {secret}."
+            ),
+            _("Choose “Send names”, “Send e-mail” and “Allow return of grades” as wanted."),
+        ),
+        email=_("In Sakai: the tool's setting “Send email addresses to external tool”."),
+    ),
+    Platform(
+        code="open_edx",
+        name="Open edX",
+        family="openedx",
+        steps=(
+            _("Open Studio → Settings → Advanced Settings → LTI Passports (lti_passports)."),
+            _("Add the line {passport}, quotes included."),
+            _(
+                "In a unit, add an LTI Consumer block with the LTI ID lti_tool and the LTI URL "
+                "{launch_url}; “Scored” for grades."
+            ),
+        ),
+        email=_("In Open edX: “Request user's email” of the LTI Consumer block."),
+        good_to_know=_("It sends no return URL: enter its origin under “Frame origins”."),
+    ),
+)
+
+_OTHER_EMAIL = _(
+    "The tool's privacy setting in the learning platform has to share the e-mail address "
+    "(Open edX: “Request user's email”)."
+)
+
+
+def email_setting(family: str) -> _StrPromise:
+    """What to change in an LMS that sends no e-mail, by its product family code."""
+    wanted = "".join(family.lower().split())
+    return next((known.email for known in PLATFORMS if known.family == wanted), _OTHER_EMAIL)
