@@ -1,0 +1,87 @@
+"""What came of one attempt to deliver a grade."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+#: Why a grade is not delivered, by code; ``{text}`` is what the LMS said.
+REASONS: dict[str, str | _StrPromise] = {
+    "refused": _("The learning platform refused the grade: “{text}”"),
+    "unsupported": _("The learning platform cannot do this with a grade: “{text}”"),
+    "unauthorized": _(
+        "The learning platform did not accept the signature: compare the shared secret and the "
+        "clocks."
+    ),
+    "processing": _("The learning platform is still working on the grade."),
+    "throttled": _("The learning platform asked to wait."),
+    "client_error": _("The learning platform answered with HTTP status {text}."),
+    "server_error": _("The learning platform has a problem: HTTP status {text}."),
+    "redirect": _(
+        "The learning platform's grade service has moved (HTTP status {text}); redirects are not "
+        "followed."
+    ),
+    "not_understood": _("The learning platform's answer was not about grades (HTTP {text})."),
+    "too_large": _("The learning platform's answer was too large."),
+    "timeout": _("The learning platform did not answer in time."),
+    "unreachable": _("The learning platform could not be reached."),
+    "unknown_host": _("The learning platform's host name {text} could not be found."),
+    "certificate": _("The learning platform's certificate is not valid for {text}."),
+    "address_not_public": _(
+        "{text} is not at a public address: list its network on the LTI consumer if it is yours."
+    ),
+    "host_not_known": _(
+        "No launch named {text} as a host that takes grades: add it on the LTI consumer, or launch "
+        "again."
+    ),
+    "no_service": _("The learning platform named no place to send the grade to."),
+    "not_xml": _("The learning platform's id of this grade has characters that cannot be sent."),
+    "consumer_inactive": _("The LTI consumer is not active."),
+    "secret_unreadable": _(
+        "The LTI consumer's secret was encrypted with a key that this site does not have."
+    ),
+    "interrupted": _("The attempt was interrupted."),
+    "given_up": _("Somebody here gave up sending it."),
+    "internal_error": _("Something went wrong on this site; its log has more."),
+}
+
+
+class Fate(Enum):
+    """What an attempt means for the score."""
+
+    DELIVERED = auto()
+    #: Again soon, for days.
+    RETRY = auto()
+    #: Again a few times, slowly: LMSs reopen assignments, administrators correct settings.
+    REFUSED = auto()
+    #: Never again by itself.
+    FINAL = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """``code`` is a key of ``REASONS``, empty for success; ``text`` is for people, bounded.
+
+    ``retry_after`` is in seconds, as the LMS asked. ``may_land`` is True where the message may
+    still take effect although nobody answered. ``host_answers`` is None where the host was not
+    asked.
+    """
+
+    fate: Fate
+    code: str = ""
+    text: str = ""
+    retry_after: float | None = None
+    may_land: bool = False
+    host_answers: bool | None = True
+    remember_unsupported: bool = False
+
+
+def describe(code: str, text: str) -> str:
+    """A code of ``REASONS`` in words; what an LMS said may hold braces of its own."""
+    return str(REASONS.get(code, code)).replace("{text}", text)

@@ -1,0 +1,527 @@
+"""LtiConsumer: one external LMS."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.core.validators import (
+    MaxValueValidator,
+    MinValueValidator,
+    ProhibitNullCharactersValidator,
+)
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider import events
+from lti_provider.conf import conf
+from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData, host_of
+from lti_provider.models import prepared
+from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.secret import SecretField, unseal_all
+
+#: How many hosts launches may teach a consumer; the oldest one makes room.
+OUTCOME_HOSTS_LEARNED = 10
+
+#: The marker cookie carries the origins, and a browser keeps about 4 kB in one cookie.
+FRAME_ORIGINS_LENGTH = 2000
+
+# How exact "last used" is: it is written once in this time at most, not at every launch.
+_STAMP_INTERVAL = timedelta(hours=1)
+_FOLLOWS = {"consumer_key": "consumer_key_digest", "is_active": "session_epoch"}
+_CREDENTIALS = (
+    "consumer_secret",
+    "secret_used_at",
+    "previous_secret",
+    "previous_secret_until",
+    "previous_secret_used_at",
+)
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_PATH = re.compile(r"/[^\s?#\\]*")
+
+
+def generate_key() -> str:
+    """A consumer key that needs no escaping anywhere: 96 random bits."""
+    return f"lti-{secrets.token_hex(12)}"
+
+
+def generate_secret() -> str:
+    """A shared secret that needs no escaping anywhere: 256 random bits."""
+    return secrets.token_hex(32)
+
+
+def normalise_origin(text: str) -> str:
+    """An origin (RFC 6454) as browsers write it: lower case, no default port, no path.
+
+    Raises ValidationError for anything else, wildcards included.
+    """
+    invalid = ValidationError(
+        _("“%(text)s” is not an origin such as https://lms.example.edu or http://localhost:8080."),
+        code="invalid_origin",
+        params={"text": text},
+    )
+    try:
+        parts = urlsplit(text.strip().rstrip("/").lower())
+        port = parts.port
+    except ValueError:
+        raise invalid from None
+    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.rstrip(":")
+    bare = not (parts.path or parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not bare or not _HOST.fullmatch(host):
+        raise invalid
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
+
+
+def validate_frame_origins(text: str) -> None:
+    """Refuse lines that are no origins, with what to write instead."""
+    for line in text.split():
+        normalise_origin(line)
+
+
+def validate_launch_targets(text: str) -> None:
+    """Refuse lines that are no paths from the site's root."""
+    for line in text.splitlines():
+        if line.strip() and not _PATH.fullmatch(line.strip()):
+            raise ValidationError(
+                _("“%(text)s” is not a path such as /courses/algebra/."),
+                code="invalid_path",
+                params={"text": line.strip()},
+            )
+
+
+def validate_outcome_hosts(text: str) -> None:
+    """Refuse lines that are no hosts."""
+    for line in text.split():
+        if host_of(f"https://{line}/") != line.lower().removesuffix(":443"):
+            raise ValidationError(
+                _("“%(text)s” is not a host such as lms.example.edu or localhost:8080."),
+                code="invalid_host",
+                params={"text": line},
+            )
+
+
+def validate_outcome_networks(text: str) -> None:
+    """Refuse lines that are no networks, with what to write instead."""
+    for line in text.split():
+        try:
+            ip_network(line)
+        except ValueError:
+            raise ValidationError(
+                _("“%(text)s” is not a network such as 10.20.0.0/16 or fd00:20::/48."),
+                code="invalid_network",
+                params={"text": line},
+            ) from None
+
+
+class LtiConsumerQuerySet(models.QuerySet["LtiConsumer"]):
+    def with_key(self, consumer_key: str) -> LtiConsumer | None:
+        """The consumer with exactly this key, in one indexed read."""
+        return prepared.first(self, "consumer_key_digest", digest(consumer_key))
+
+    def update(self, **kwargs: Any) -> int:
+        """Update; sessions of consumers that are deactivated end."""
+        if kwargs.get("is_active", True) is not True:
+            kwargs.setdefault("session_epoch", models.F("session_epoch") + 1)
+        return super().update(**kwargs)
+
+    def forget_secrets(self, before: datetime) -> int:
+        """Drop previous secrets whose overlap ended before ``before``; count them."""
+        ended = self.filter(previous_secret_until__lt=before)
+        return ended.update(previous_secret="", previous_secret_until=None)
+
+
+class LtiConsumer(models.Model):
+    """An external LMS that may launch this site's pages.
+
+    Key and secret are its LTI 1.1 credentials. The key identifies the consumer, nothing else does.
+    """
+
+    class GuidPolicy(models.TextChoices):
+        PIN = "pin", _("Pin: refuse launches from another installation")
+        RECORD = "record", _("Record: only note the first installation seen")
+
+    class PersonalDataPolicy(models.TextChoices):
+        NONE = PersonalData.NONE.value, _("Nothing")
+        NAME = PersonalData.NAME.value, _("Name")
+        NAME_EMAIL = PersonalData.NAME_EMAIL.value, _("Name and e-mail address")
+
+    class AccountMatch(models.TextChoices):
+        EMAIL = "email", _("The account with the e-mail address that the LMS sends")
+        ANY = "any", _("Any account that the learner signs in with and confirms")
+
+    class OriginCheck(models.TextChoices):
+        OFF = "off", _("Off")
+        REPORT = "report", _("Report: note foreign origins in the launch log")
+        ENFORCE = "enforce", _("Enforce: refuse launches from foreign origins")
+
+    class SecretUse(models.TextChoices):
+        CURRENT = "current", _("The present secret")
+        PREVIOUS = "previous", _("The previous secret")
+
+    class SignatureMethod(models.TextChoices):
+        HMAC_SHA1 = "HMAC-SHA1", _("HMAC-SHA1 or HMAC-SHA256")
+        HMAC_SHA256 = "HMAC-SHA256", _("HMAC-SHA256 only")
+
+    consumer_name = models.CharField(
+        _("consumer name"),
+        max_length=255,
+        help_text=_("What people here call this learning platform."),
+    )
+    consumer_key = models.CharField(
+        _("consumer key"),
+        max_length=IDENTIFIER_LENGTH,
+        default=generate_key,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text=_("Copy it into the LMS, or enter the key that the LMS already has."),
+    )
+    consumer_key_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    consumer_secret = SecretField(
+        _("consumer secret"),
+        default=generate_secret,
+        help_text=_("Shared with the LMS only. It signs launches and grades."),
+    )
+    secret_used_at = models.DateTimeField(_("secret last used"), null=True, editable=False)
+    previous_secret = SecretField(_("previous secret"), blank=True, default="", editable=False)
+    previous_secret_until = models.DateTimeField(
+        _("previous secret accepted until"), null=True, editable=False
+    )
+    previous_secret_used_at = models.DateTimeField(
+        _("previous secret last used"), null=True, editable=False
+    )
+    expires_at = models.DateTimeField(
+        _("credentials expire"),
+        null=True,
+        blank=True,
+        help_text=_("From then on no secret of this consumer is accepted; blank for never."),
+    )
+    instance_guid = models.CharField(
+        _("instance guid"),
+        max_length=IDENTIFIER_LENGTH,
+        blank=True,
+        help_text=_("Leave blank: the LMS fills it in with its first launch."),
+    )
+    guid_policy = models.CharField(
+        _("when another installation launches"),
+        max_length=8,
+        choices=GuidPolicy,
+        default=GuidPolicy.PIN,
+        help_text=_("User ids are unique in one installation only; pinning keeps two apart."),
+    )
+    require_user_account = models.BooleanField(
+        _("require user account"),
+        default=False,
+        help_text=_(
+            "Learners sign in with an account of this site at their first launch, and it is "
+            "linked to them. What they did before, without one, stays with the anonymous account."
+        ),
+    )
+    account_match = models.CharField(
+        _("account to link"),
+        max_length=8,
+        choices=AccountMatch,
+        default=AccountMatch.EMAIL,
+        help_text=_("Either way the learner has to sign in and to confirm."),
+    )
+    allow_staff = models.BooleanField(
+        _("staff accounts"),
+        default=False,
+        help_text=_("Let this LMS sign in staff and superusers. Whoever runs it could be them."),
+    )
+    is_active = models.BooleanField(
+        _("active"),
+        default=True,
+        help_text=_(
+            "Without it, launches are refused, and sessions that came from this LMS end at their "
+            "next request."
+        ),
+    )
+    # Sessions remember the number that they were made under; deactivating counts it up.
+    session_epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    personal_data = models.CharField(
+        _("personal data kept"),
+        max_length=16,
+        choices=PersonalDataPolicy,
+        default=PersonalDataPolicy.NONE,
+        help_text=_("Kept on accounts that launches created, never copied to other accounts."),
+    )
+    minimum_signature_method = models.CharField(
+        _("signature methods"),
+        max_length=16,
+        choices=SignatureMethod,
+        default=SignatureMethod.HMAC_SHA1,
+        help_text=_("Nearly every LMS signs with HMAC-SHA1."),
+    )
+    timestamp_window = models.PositiveIntegerField(
+        _("timestamp window"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(30), MaxValueValidator(86400)],
+        help_text=_("Seconds that the LMS's clock may differ; blank for the site's setting."),
+    )
+    frame_origins = models.TextField(
+        _("frame origins"),
+        blank=True,
+        max_length=FRAME_ORIGINS_LENGTH,
+        validators=[validate_frame_origins],
+        help_text=_(
+            "Who may show launched pages in a frame, one origin a line, such as "
+            "https://lms.example.edu. Blank: the origin of the LMS's signed return URL."
+        ),
+    )
+    origin_check = models.CharField(
+        _("origin check"),
+        max_length=8,
+        choices=OriginCheck,
+        default=OriginCheck.OFF,
+        help_text=_(
+            "Compare the Origin that the browser sends with a launch to the frame origins. "
+            "Browsers that do not tell it are let through."
+        ),
+    )
+    launch_targets = models.TextField(
+        _("launch targets"),
+        blank=True,
+        validators=[validate_launch_targets],
+        help_text=_(
+            "Paths that this LMS may launch, one a line, such as /courses/algebra/. "
+            "Blank: every path that the site allows."
+        ),
+    )
+    outcome_hosts = models.TextField(
+        _("grade hosts"),
+        blank=True,
+        validators=[validate_outcome_hosts],
+        help_text=_(
+            "Where grades may be sent, one host a line, such as lms.example.edu. Leave blank: "
+            "signed launches fill it in."
+        ),
+    )
+    outcome_networks = models.TextField(
+        _("grade networks"),
+        blank=True,
+        validators=[validate_outcome_networks],
+        help_text=_(
+            "Grades are sent to public addresses only. If this LMS is on a private network, "
+            "list it here, one network a line, such as 10.20.0.0/16."
+        ),
+    )
+    unsupported_outcomes = models.CharField(
+        _("unsupported grade requests"), max_length=30, blank=True, editable=False
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    objects = LtiConsumerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("LTI consumer")
+        verbose_name_plural = _("LTI consumers")
+        ordering = ("consumer_name", "pk")
+        constraints = (
+            models.UniqueConstraint(fields=("consumer_key_digest",), name="lti_consumer_key"),
+        )
+
+    def __str__(self) -> str:
+        return self.consumer_name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; what finds the key goes with the key."""
+        self.consumer_key_digest = digest(self.consumer_key)
+        if (fields := kwargs.get("update_fields")) is not None:
+            kwargs["update_fields"] = {
+                *fields,
+                *(_FOLLOWS[name] for name in _FOLLOWS.keys() & {*fields}),
+            }
+        known = self.session_epoch
+        if not self._state.adding:
+            # Never written back from memory: sessions that a deactivation ended would live again.
+            self.session_epoch = models.F("session_epoch") + (0 if self.is_active else 1)
+        try:
+            super().save(*args, **kwargs)
+        finally:
+            self.session_epoch = known
+
+    def clean(self) -> None:
+        """Normalise origins and refuse a key that another consumer has, to the letter."""
+        super().clean()
+        self.frame_origins = "\n".join(
+            dict.fromkeys(normalise_origin(line) for line in self.frame_origins.split())
+        )
+        hosts = self.outcome_hosts.lower().split()
+        self.outcome_hosts = "\n".join(dict.fromkeys(h.removesuffix(":443") for h in hosts))
+        self.outcome_networks = "\n".join(dict.fromkeys(self.outcome_networks.split()))
+        taken = LtiConsumer.objects.with_key(self.consumer_key)
+        if taken is not None and taken.pk != self.pk:
+            raise ValidationError(
+                {"consumer_key": _("Another LTI consumer has this key.")}, code="unique"
+            )
+
+    @property
+    def accepts_previous_secret(self) -> bool:
+        """Whether the secret before the present one is still accepted beside it."""
+        until = self.previous_secret_until
+        return until is not None and timezone.now() < until
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the credentials have expired."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
+    def stored_secrets_in_force(self) -> tuple[str, str]:
+        """The present and the previous secret as they are stored, blank where not accepted."""
+        if self.is_expired:
+            return "", ""
+        previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
+        return self.stored_secret, previous
+
+    @property
+    def stored_secrets(self) -> tuple[str, str]:
+        """The present and the previous secret as they are stored, accepted or not."""
+        return self.stored_secret, self._stored("previous_secret")
+
+    @property
+    def is_secret_unreadable(self) -> bool:
+        """Whether the present secret is encrypted with a key that this site does not have."""
+        return unseal_all(self.stored_secret) == [None]
+
+    @property
+    def stored_secret(self) -> str:
+        """What the database has of the present secret: to be kept as it is, not to be shown."""
+        return self._stored("consumer_secret")
+
+    def _stored(self, name: str) -> str:
+        field = cast("SecretField", self._meta.get_field(name))
+        stored: str = field.value_from_object(self)
+        return stored
+
+    def rotate_secret(self, until: datetime, secret: str = "") -> None:
+        """Take a new secret, ``secret`` or a generated one; accept the old one until ``until``.
+
+        A secret that was accepted beside the old one ends at once. Saves the change.
+        """
+        self.previous_secret = self.stored_secret
+        self.previous_secret_until = until
+        self.previous_secret_used_at, self.secret_used_at = self.secret_used_at, None
+        self.consumer_secret = secret or generate_secret()
+        self.save(update_fields=[*_CREDENTIALS])
+        events.report(events.SECRET_ROTATED, consumer=self.pk)
+
+    def end_previous_secret(self) -> None:
+        """Accept the present secret only, from now on. Saves the change."""
+        if self.accepts_previous_secret:
+            self.previous_secret_until = timezone.now()
+            self.save(update_fields=["previous_secret_until"])
+            events.report(events.PREVIOUS_SECRET_ENDED, consumer=self.pk)
+
+    def set_active(self, active: bool) -> None:
+        """Activate or deactivate. Deactivating ends the sessions that came from this LMS."""
+        self.is_active = active
+        self.save(update_fields=["is_active"])
+        event = events.CONSUMER_ACTIVATED if active else events.CONSUMER_DEACTIVATED
+        events.report(event, consumer=self.pk)
+
+    def note_secret_use(self, use: SecretUse) -> None:
+        """Note that a launch was signed with a secret, once in an hour at most."""
+        name = {
+            self.SecretUse.CURRENT: "secret_used_at",
+            self.SecretUse.PREVIOUS: "previous_secret_used_at",
+        }[use]
+        now = timezone.now()
+        noted: datetime | None = getattr(self, name)
+        if noted is None or now - noted > _STAMP_INTERVAL:
+            # A rotation meanwhile has moved the stamp; the next launch writes it then.
+            type(self).objects.filter(pk=self.pk, **{name: noted}).update(**{name: now})
+
+    @property
+    def window(self) -> int:
+        """Seconds that a launch's timestamp may differ from our clock, both ways."""
+        return conf.timestamp_window if self.timestamp_window is None else self.timestamp_window
+
+    @property
+    def personal_data_kept(self) -> PersonalData:
+        """``personal_data`` as a policy."""
+        return PersonalData(self.personal_data)
+
+    @property
+    def frame_origin_list(self) -> tuple[str, ...]:
+        """The origins of ``frame_origins``, in order."""
+        return tuple(self.frame_origins.split())
+
+    @property
+    def launch_target_list(self) -> tuple[str, ...]:
+        """The paths of ``launch_targets``, in order."""
+        return tuple(line.strip() for line in self.launch_targets.splitlines() if line.strip())
+
+    @property
+    def outcome_host_list(self) -> tuple[str, ...]:
+        """The hosts of ``outcome_hosts``, in order."""
+        return tuple(self.outcome_hosts.split())
+
+    @property
+    def outcome_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of ``outcome_networks``, in order."""
+        return tuple(ip_network(line) for line in self.outcome_networks.split())
+
+    def learn_outcome_host(self, host: str) -> None:
+        """Note a host that a verified launch named as one that takes grades.
+
+        Whoever signs launches knows the secret that signs grades, so it may also say where they
+        go; a grade whose address came from elsewhere goes nowhere.
+        """
+        known = self.outcome_host_list
+        if host in known:
+            return
+        hosts = "\n".join((*known, host)[-OUTCOME_HOSTS_LEARNED:])
+        # Of two simultaneous launches the second one's host waits for its next launch.
+        learned = type(self).objects.filter(pk=self.pk, outcome_hosts=self.outcome_hosts)
+        if learned.update(outcome_hosts=hosts):
+            events.report(events.OUTCOME_HOST_LEARNED, consumer=self.pk, host=host)
+        self.outcome_hosts = hosts
+
+    def supports(self, operation: str) -> bool:
+        """Whether the LMS never said that it does not do this with grades."""
+        return operation not in self.unsupported_outcomes.split()
+
+    def remember_unsupported(self, operation: str) -> None:
+        """Note that the LMS does not do this; a resend asks again."""
+        if self.supports(operation):
+            self.unsupported_outcomes = f"{self.unsupported_outcomes} {operation}".strip()
+            self.save(update_fields=["unsupported_outcomes"])
+
+    def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
+        """Whether a launch's ``Origin`` header (RFC 6454) names somebody who is not this LMS.
+
+        A missing or ``null`` one names nobody. Without frame origins, the signed return URL's
+        origin is the LMS's; without that, nobody is known to be foreign.
+        """
+        if self.origin_check == self.OriginCheck.OFF or origin in ("", "null"):
+            return False
+        own = self.origins_of(message)
+        return bool(own) and origin.lower() not in own
+
+    def origins_of(self, message: LaunchMessage) -> tuple[str, ...]:
+        """The LMS's origins: the consumer's, else that of the message's return URL."""
+        origin = message.return_origin
+        return self.frame_origin_list or ((origin,) if origin else ())
+
+    def admits_installation(self, guid: str) -> bool:
+        """Whether a verified launch of installation ``guid`` is this consumer's.
+
+        The first launch that names an installation fills in ``instance_guid``; of two
+        simultaneous ones the first to be written wins.
+        """
+        if not self.instance_guid and guid:
+            learned = type(self).objects.filter(pk=self.pk, instance_guid="")
+            if learned.update(instance_guid=guid):
+                self.instance_guid = guid
+            else:
+                self.refresh_from_db(fields=["instance_guid"])
+        return self.guid_policy == self.GuidPolicy.RECORD or self.instance_guid == guid

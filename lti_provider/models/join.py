@@ -1,0 +1,30 @@
+"""Rows that belong together by their digests, without a foreign key's column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import models
+from django.db.models.fields.related import ForeignObject
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
+
+if TYPE_CHECKING:
+    AnyForeignObject = ForeignObject[Any, Any]
+    AnyDescriptor = ForwardManyToOneDescriptor[Any]
+else:
+    AnyForeignObject, AnyDescriptor = ForeignObject, ForwardManyToOneDescriptor
+
+
+class _PerhapsMissing(AnyDescriptor):
+    def get_object(self, instance: models.Model) -> Any:
+        try:
+            return super().get_object(instance)
+        except ObjectDoesNotExist:
+            return None
+
+
+class DigestJoin(AnyForeignObject):
+    """A relation to a row that may not be there, or not any more: None then, never an error."""
+
+    forward_related_accessor_class = _PerhapsMissing

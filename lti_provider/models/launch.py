@@ -1,0 +1,379 @@
+"""LtiLaunch: replay check, one-time handle and log line of one launch, in one row."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connections, models, transaction
+from django.db.models.fields.related import ForeignObject
+from django.utils import timezone, translation
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.conf import conf
+from lti_provider.exceptions import LaunchRefused, ReplayedLaunch
+from lti_provider.message import LaunchMessage, Role
+from lti_provider.models import prepared
+from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.join import DigestJoin
+from lti_provider.models.place import LtiContext, LtiResourceLink, link_digest
+from lti_provider.models.result import LtiResult
+from lti_provider.models.score import Number
+from lti_provider.models.user import LtiUser
+
+_WITH_ALL = (
+    "lti_consumer",
+    "lti_user",
+    "lti_user__user",
+    "resource_link",
+    "resource_link__lti_context",
+    "result",
+)
+_PURGE_BATCH = 1000
+
+
+def _savepoint(using: str) -> AbstractContextManager[None]:
+    # A single statement is a transaction of its own, unless it is part of one already.
+    alone = connections[using].get_autocommit()
+    return nullcontext() if alone else transaction.atomic(using=using)
+
+
+class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
+    def accept(
+        self,
+        consumer: LtiConsumer,
+        message: LaunchMessage,
+        *,
+        nonce: str,
+        timestamp: int,
+        target: str,
+        signed_with: str = LtiConsumer.SecretUse.CURRENT,
+        launch_url: str = "",
+        foreign_origin: str = "",
+    ) -> tuple[LtiLaunch, str]:
+        """Claim the nonce and issue a one-time handle, in one insert.
+
+        Raises ReplayedLaunch if the consumer's nonce was used before.
+        """
+        handle = secrets.token_urlsafe(32)
+        # A visitor without an id is a guest of this launch, never a shared account.
+        person = (message.user_id,) if message.user_id else ("", handle)
+        launch = LtiLaunch(
+            lti_consumer=consumer,
+            nonce_digest=digest(nonce),
+            nonce_expires_at=timezone.now()
+            + timedelta(seconds=timestamp + consumer.window - time.time()),
+            handle_digest=digest(handle),
+            user_digest=digest(*person),
+            link_digest=link_digest(message),
+            message_pairs=message.without_personal_data(consumer.personal_data_kept).pairs,
+            personal_pairs=message.identity_pairs if consumer.require_user_account else None,
+            target=target,
+            clock_difference=timestamp - int(time.time()),
+            signed_with=signed_with,
+            session_epoch=consumer.session_epoch,
+            launch_url=launch_url,
+            foreign_origin=foreign_origin,
+        )
+        try:
+            with _savepoint(self.db):
+                prepared.insert(launch, self.db)
+        except IntegrityError:
+            used = self.filter(lti_consumer=consumer, nonce_digest=launch.nonce_digest)
+            if not used.exists():
+                raise
+            raise ReplayedLaunch from None
+        return launch, handle
+
+    def with_handle(self, handle: str) -> LtiLaunch | None:
+        """The launch that issued ``handle``, with all that belongs to it, in one read."""
+        return prepared.first(self, "handle_digest", digest(handle), _WITH_ALL)
+
+    def with_pk(self, pk: int) -> LtiLaunch | None:
+        """The launch ``pk``, with all that belongs to it, in one read."""
+        return prepared.first(self, "pk", pk, _WITH_ALL)
+
+    def with_all(self) -> LtiLaunchQuerySet:
+        """Join consumer, user, link, course and grade."""
+        return self.select_related(*_WITH_ALL)
+
+    def accepted(self) -> LtiLaunchQuerySet:
+        """Launches whose signature held and that passed the consumer's policy."""
+        return self.filter(refusal_code="")
+
+    def refused(self) -> LtiLaunchQuerySet:
+        """The bounded log of refusals."""
+        return self.exclude(refusal_code="")
+
+    def newest(self, consumer: LtiConsumer, but: Iterable[str] = ()) -> LtiLaunch | None:
+        """The consumer's last accepted launch of anybody but these user ids."""
+        others = self.accepted().exclude(user_digest__in=map(digest, but))
+        return others.filter(lti_consumer=consumer).order_by("-pk").first()
+
+    def newest_refusals(self, consumer: LtiConsumer) -> dict[str, LtiLaunch]:
+        """The consumer's last refusal of each code; the log of refusals is bounded."""
+        # Said with "greater", it is a range of the index, which "unequal" is not.
+        refused = self.filter(lti_consumer=consumer, refusal_code__gt="")
+        newest = refused.order_by().values("refusal_code").annotate(newest=models.Max("pk"))
+        pks = [row["newest"] for row in newest]
+        return {launch.refusal_code: launch for launch in self.filter(pk__in=pks)}
+
+    def refuse(
+        self,
+        consumer: LtiConsumer,
+        refusal: LaunchRefused,
+        describe: Callable[[], Mapping[str, Any]],
+    ) -> LtiLaunch | None:
+        """Log a refusal of a known consumer, the newest ones of each code only.
+
+        At most a fifth of what is kept is written in a minute, so that a flood does not grow the
+        table, slows nothing down, and pushes out only older rows of its own code. None: not
+        written, and ``describe``, which gives further fields and may complete the hint, was not
+        called.
+        """
+        same = self.filter(lti_consumer=consumer, refusal_code=refusal.code).order_by("-pk")
+        recent = list(same.values_list("pk", "received_at")[: conf.refusals_kept])
+        burst = max(1, conf.refusals_kept // 5)
+        since = timezone.now() - timedelta(minutes=1)
+        if len([at for _pk, at in recent[:burst] if at > since]) >= burst:
+            return None
+        with translation.override(settings.LANGUAGE_CODE):
+            details = describe()
+            hint = str(refusal.hint)
+        launch = LtiLaunch(
+            lti_consumer=consumer, refusal_code=refusal.code, refusal_hint=hint, **details
+        )
+        launch.save(force_insert=True, using=self.db)
+        if len(recent) >= conf.refusals_kept:
+            same.filter(pk__lte=recent[-1][0]).delete()
+        return launch
+
+    def forget_people(self, batch: int = _PURGE_BATCH) -> int:
+        """Drop the personal data of up to ``batch`` launches that nobody entered in time."""
+        too_old = timezone.now() - timedelta(seconds=conf.account_lifetime)
+        waiting = self.filter(personal_pairs__isnull=False, received_at__lt=too_old).order_by("pk")
+        pks = list(waiting.values_list("pk", flat=True)[:batch])
+        return self.filter(pk__in=pks).update(personal_pairs=None)
+
+    def past(self, before: datetime) -> LtiLaunchQuerySet:
+        """Launches received before ``before``, except those whose nonce still counts."""
+        ended = models.Q(nonce_expires_at=None) | models.Q(nonce_expires_at__lt=timezone.now())
+        return self.filter(ended, received_at__lt=before)
+
+    def purge(self, before: datetime, batch: int = _PURGE_BATCH) -> int:
+        """Delete up to ``batch`` launches received before ``before``, live nonces excepted."""
+        old = self.past(before).order_by("pk")
+        return self.filter(pk__in=list(old.values_list("pk", flat=True)[:batch])).delete()[0]
+
+
+class LtiLaunch(models.Model):
+    """A launch, accepted or refused; ``request.lti`` is one of these.
+
+    Personal data is kept only as far as the consumer's policy says.
+    """
+
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.CASCADE,
+        related_name="lti_launches",
+        db_index=False,
+        verbose_name=_("LTI consumer"),
+    )
+    received_at = models.DateTimeField(_("received at"), default=timezone.now)
+    entered_at = models.DateTimeField(_("entered at"), null=True, editable=False)
+    nonce_digest = models.CharField(max_length=DIGEST_LENGTH, null=True, editable=False)  # noqa: DJ001
+    nonce_expires_at = models.DateTimeField(_("nonce kept until"), null=True, editable=False)
+    handle_digest = models.CharField(  # noqa: DJ001
+        max_length=DIGEST_LENGTH, null=True, editable=False
+    )
+    user_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
+    link_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
+    message_pairs = models.JSONField(_("message"), default=list, editable=False)
+    # What linking an account has to show; it goes as soon as the launch is entered or too old.
+    personal_pairs = models.JSONField(null=True, editable=False)
+    link_refusal_code = models.CharField(max_length=40, blank=True, editable=False)
+    target = models.TextField(_("target"), blank=True)
+    signed_with = models.CharField(
+        _("signed with"), max_length=8, choices=LtiConsumer.SecretUse, blank=True, editable=False
+    )
+    refusal_code = models.CharField(_("refusal"), max_length=40, blank=True)
+    refusal_hint = models.TextField(_("what to do"), blank=True)
+    launch_url = models.TextField(_("launch URL as this site computed it"), blank=True)
+    clock_difference = models.IntegerField(
+        _("clock difference"),
+        null=True,
+        help_text=_("Seconds; positive if the LMS's clock is ahead of ours."),
+    )
+    base_string = models.TextField(_("signature base string"), blank=True)
+    session_epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    foreign_origin = models.CharField(
+        _("foreign origin"),
+        max_length=255,
+        blank=True,
+        help_text=_("The browser's Origin, where it is not one of the LMS's."),
+    )
+
+    # The digests join without a foreign key each, so that a launch is one insert.
+    lti_user = ForeignObject(
+        LtiUser,
+        on_delete=models.DO_NOTHING,
+        from_fields=("lti_consumer", "user_digest"),
+        to_fields=("lti_consumer", "lti_user_digest"),
+        related_name="lti_launches",
+        null=True,
+        editable=False,
+    )
+    resource_link = ForeignObject(
+        LtiResourceLink,
+        on_delete=models.DO_NOTHING,
+        from_fields=("lti_consumer", "link_digest"),
+        to_fields=("lti_consumer", "resource_link_digest"),
+        related_name="lti_launches",
+        null=True,
+        editable=False,
+    )
+    result = DigestJoin(
+        LtiResult,
+        on_delete=models.DO_NOTHING,
+        from_fields=("lti_consumer", "user_digest", "link_digest"),
+        to_fields=("lti_consumer", "user_digest", "link_digest"),
+        related_name="lti_launches",
+        null=True,
+        editable=False,
+    )
+
+    objects = LtiLaunchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("launch")
+        verbose_name_plural = _("launch log")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("lti_consumer", "nonce_digest"), name="lti_nonce_of_consumer"
+            ),
+            models.UniqueConstraint(fields=("handle_digest",), name="lti_handle"),
+        )
+        indexes = (
+            models.Index(fields=("lti_consumer", "refusal_code", "id"), name="lti_launch_log"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.pk}"
+
+    def claim(self) -> bool:
+        """Use up the handle; False if it was used before. One conditional update."""
+        if self.personal_pairs is not None:
+            vars(self).pop("message", None)
+        return prepared.fill(self, "entered_at", timezone.now(), emptied=("personal_pairs",))
+
+    def note_link_refusal(self, code: str) -> None:
+        """Let the page that waits for the link know how it ended; blank while it may go on."""
+        self.link_refusal_code = code
+        self.save(update_fields=["link_refusal_code"])
+
+    @property
+    def needs_account(self) -> bool:
+        """Whether the person has to link an account before this launch shows its content."""
+        linked = self.lti_user is not None and self.lti_user.is_linked
+        return self.lti_consumer.require_user_account and not linked
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the consumer was deactivated since, even if it is active again."""
+        consumer = self.lti_consumer
+        return not consumer.is_active or consumer.session_epoch != self.session_epoch
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the handle's lifetime is over; signing in or up takes its time."""
+        lifetime = conf.account_lifetime if self._waits_for_account else conf.enter_lifetime
+        return timezone.now() - self.received_at > timedelta(seconds=lifetime)
+
+    @property
+    def _waits_for_account(self) -> bool:
+        linked_at = self.lti_user.linked_at if self.lti_user is not None else None
+        waited = linked_at is None or linked_at > self.received_at
+        return self.lti_consumer.require_user_account and waited
+
+    @cached_property
+    def message(self) -> LaunchMessage:
+        """What the LMS said, less what the consumer's policy does not keep."""
+        pairs = (*self.message_pairs, *(self.personal_pairs or ()))
+        return LaunchMessage(tuple((name, value) for name, value in pairs))
+
+    @property
+    def context(self) -> LtiContext | None:
+        """The course, if the LMS named one."""
+        return self.resource_link.lti_context if self.resource_link else None
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """All roles of this launch."""
+        return self.message.roles
+
+    def has_role(self, role: Role) -> bool:
+        """Whether the person has ``role`` in this launch."""
+        return self.message.has_role(role)
+
+    @property
+    def is_learner(self) -> bool:
+        """Learner in this context."""
+        return self.message.is_learner
+
+    @property
+    def is_instructor(self) -> bool:
+        """Instructor in this context."""
+        return self.message.is_instructor
+
+    @property
+    def custom(self) -> dict[str, str]:
+        """Custom parameters without their prefix."""
+        return self.message.custom
+
+    @property
+    def locale(self) -> str | None:
+        """The language of ``settings.LANGUAGES`` that the LMS asked for, if there is one."""
+        return self.message.locale
+
+    @property
+    def return_url(self) -> str | None:
+        """Where the LMS wants the person back, if it said so."""
+        return self.message.return_url
+
+    @property
+    def platform_name(self) -> str:
+        """What the LMS calls itself, else what the administrator calls it."""
+        return self.message.get("tool_consumer_instance_name") or self.lti_consumer.consumer_name
+
+    @property
+    def frame_origins(self) -> tuple[str, ...]:
+        """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
+        return self.lti_consumer.origins_of(self.message)
+
+    def submit_score(
+        self, given: Number, maximum: Number = 1, *, text: str = "", url: str = ""
+    ) -> LtiResult | None:
+        """``LtiResult.submit_score`` for this person and activity.
+
+        None: the LMS wants no grade here, as for teachers and ungraded activities.
+        """
+        result: LtiResult | None = self.result
+        if result is None:
+            return None
+        return result.submit_score(given, maximum, text=text, url=url)
+
+    def delete_score(self) -> LtiResult | None:
+        """``LtiResult.delete_score`` for this person and activity; None as for a score."""
+        return None if self.result is None else self.result.delete_score()
+
+    def read_score(self) -> Decimal | None:
+        """``LtiResult.read_score`` for this person and activity; None as for a score."""
+        return None if self.result is None else self.result.read_score()

@@ -1,0 +1,400 @@
+"""Person: everything that is stored about one person, to hand out or to erase."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from urllib.parse import parse_qsl, unquote
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models, transaction
+
+from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.digest import digest
+from lti_provider.models.launch import LtiLaunch
+from lti_provider.models.link import LtiLinkEvent
+from lti_provider.models.result import LtiResult, nobodys_digest
+from lti_provider.models.user import LtiUser, is_made_by_launch
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who somebody is in one LMS; ``lti_user_id`` is blank for a guest."""
+
+    consumer: LtiConsumer
+    lti_user_id: str
+    lti_user_digest: str
+
+    @classmethod
+    def of(cls, lti_user: LtiUser) -> Self:
+        return cls(
+            consumer=lti_user.lti_consumer,
+            lti_user_id=lti_user.lti_user_id,
+            lti_user_digest=lti_user.lti_user_digest,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """A person, as an account of this site or as somebody of one LMS.
+
+    An account's former identities are not among ``identities``: a link that was undone may have
+    been somebody else's. Nor is a linked account the ``account`` of who is asked for by an LMS's
+    id: it is the site's own and may have other LMSs. ``made_accounts`` are those that launches made
+    and the site gave neither password nor rights, also from before the person linked another.
+    """
+
+    identities: tuple[Identity, ...]
+    lti_users: tuple[LtiUser, ...]
+    account: AbstractBaseUser | None
+    made_accounts: tuple[AbstractBaseUser, ...]
+
+    @classmethod
+    def of_account(cls, account: AbstractBaseUser) -> Self:
+        """The person behind an account, in all LMSs that it is used from."""
+        found = LtiUser.objects.filter(user=cast("Any", account)).order_by("pk")
+        lti_users = tuple(found.select_related("lti_consumer", "user"))
+        return cls._of(tuple(Identity.of(each) for each in lti_users), lti_users, account)
+
+    @classmethod
+    def of_lti_user(cls, lti_user: LtiUser) -> Self:
+        """The person of one LMS, with the account if launches made it."""
+        account = None if lti_user.is_linked else lti_user.user
+        return cls._of((Identity.of(lti_user),), (lti_user,), account)
+
+    @classmethod
+    def of_lms(cls, consumer: LtiConsumer, lti_user_id: str) -> Self:
+        """The person whom an LMS knows by ``lti_user_id``, also if only the log has heard of it."""
+        identity = Identity(
+            consumer=consumer, lti_user_id=lti_user_id, lti_user_digest=digest(lti_user_id)
+        )
+        known = LtiUser.objects.select_related("lti_consumer", "user").filter(
+            lti_consumer=consumer, lti_user_digest=identity.lti_user_digest
+        )
+        if (lti_user := known.first()) is not None:
+            return cls.of_lti_user(lti_user)
+        return cls._of((identity,), (), None)
+
+    @classmethod
+    def _of(
+        cls,
+        identities: tuple[Identity, ...],
+        lti_users: tuple[LtiUser, ...],
+        account: AbstractBaseUser | None,
+    ) -> Self:
+        left = (event.former_user for event in _events_of(identities))
+        accounts = {each.pk: each for each in (account, *left) if each is not None}
+        made = tuple(each for each in accounts.values() if is_made_by_launch(each))
+        return cls(identities=identities, lti_users=lti_users, account=account, made_accounts=made)
+
+    def export(self) -> dict[str, Rows]:
+        """Everything stored, by kind, as Django's JSON encoder takes it."""
+        return {holding.name: holding.export(self) for holding in HOLDINGS}
+
+    def erase(self, *, keep_account: bool = False) -> dict[str, int]:
+        """Erase everything; count the rows by kind.
+
+        An account that launches made is deleted, with what hangs on it in the site's own tables.
+        With ``keep_account``, or where those tables forbid it, it is deactivated and loses name and
+        e-mail. A person's own account stays as it is, unlinked. Nonces stay: no launch that was
+        accepted can be replayed.
+        """
+        with transaction.atomic():
+            return {holding.name: holding.erase(self, keep_account) for holding in HOLDINGS}
+
+
+class Holding(ABC):
+    """One kind of things that are stored about people.
+
+    Whatever comes to store something about a person gets a class here and a place in HOLDINGS.
+    """
+
+    name: ClassVar[str]
+    model: ClassVar[type[models.Model] | None] = None
+
+    @abstractmethod
+    def export(self, person: Person) -> Rows:
+        """What is stored, a dictionary a row."""
+
+    @abstractmethod
+    def erase(self, person: Person, keep_account: bool) -> int:
+        """Erase it and count the rows; called in a transaction, in the order of HOLDINGS."""
+
+
+class Launches(Holding):
+    """Launches that named the person, refused ones too."""
+
+    name = "launches"
+    model = LtiLaunch
+
+    def export(self, person: Person) -> Rows:
+        return [
+            {
+                "lti_consumer": launch.lti_consumer.consumer_name,
+                "received_at": launch.received_at,
+                "entered_at": launch.entered_at,
+                "target": launch.target,
+                "message": dict(launch.message.pairs),
+                "foreign_origin": launch.foreign_origin,
+                "refusal": launch.refusal_code,
+                "signature_base_string": launch.base_string,
+            }
+            for launch in (*self._accepted(person), *self._refused(person))
+        ]
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        refused = [launch.pk for launch in self._refused(person)]
+        LtiLaunch.objects.filter(pk__in=refused).delete()
+        # These rows stay: the nonce in them refuses a replay.
+        emptied = self._accepted(person).update(
+            user_digest="",
+            link_digest="",
+            handle_digest=None,
+            message_pairs=[],
+            personal_pairs=None,
+            target="",
+            foreign_origin="",
+        )
+        return len(refused) + emptied
+
+    def _accepted(self, person: Person) -> models.QuerySet[LtiLaunch]:
+        whose = models.Q(pk__in=[])
+        for each in person.identities:
+            whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
+        return LtiLaunch.objects.filter(whose).select_related("lti_consumer").order_by("pk")
+
+    def _refused(self, person: Person) -> Iterator[LtiLaunch]:
+        # Of each consumer and code a bounded number is kept.
+        for each in person.identities:
+            if not each.lti_user_id:
+                continue
+            refused = LtiLaunch.objects.refused().filter(lti_consumer=each.consumer)
+            for launch in refused.select_related("lti_consumer").order_by("pk"):
+                if each.lti_user_id in (launch.message.user_id, *_signed_user_ids(launch)):
+                    yield launch
+
+
+def _signed_user_ids(launch: LtiLaunch) -> list[str]:
+    parameters = launch.base_string.rpartition("&")[2]
+    pairs = parse_qsl(unquote(parameters), keep_blank_values=True, max_num_fields=None)
+    return [value for name, value in pairs if name == "user_id"]
+
+
+class Results(Holding):
+    """Grades. One that the LMS does not have yet is sent without the person, and then purged."""
+
+    name = "results"
+    model = LtiResult
+
+    def export(self, person: Person) -> Rows:
+        return [
+            {
+                "lti_consumer": result.lti_consumer.consumer_name,
+                "resource_link": result.resource_link and result.resource_link.resource_link_id,
+                "sourcedid": result.sourcedid,
+                "score": result.score,
+                "work": result.data,
+                "state": result.state,
+                "submitted_at": result.submitted_at,
+                "delivered_at": result.delivered_at,
+            }
+            for result in self._found(person)
+        ]
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        found = list(self._found(person).values_list("pk", flat=True))
+        for pk in LtiResult.objects.unsettled().filter(pk__in=found).values_list("pk", flat=True):
+            LtiResult.objects.filter(pk=pk).update(user_digest=nobodys_digest())
+        self._found(person).delete()
+        return len(found)
+
+    def _found(self, person: Person) -> models.QuerySet[LtiResult]:
+        whose = models.Q(pk__in=[])
+        for each in person.identities:
+            whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
+        results = LtiResult.objects.filter(whose).order_by("pk")
+        return results.select_related("lti_consumer", "resource_link")
+
+
+class LtiUsers(Holding):
+    """Who the person is in each LMS. Erasing ends the sessions that came from links."""
+
+    name = "lti_users"
+    model = LtiUser
+
+    def export(self, person: Person) -> Rows:
+        return [
+            {
+                "lti_consumer": each.lti_consumer.consumer_name,
+                "lti_user_id": each.lti_user_id,
+                "account": str(each.user_id),
+                "created_at": each.created_at,
+                "linked_at": each.linked_at,
+            }
+            for each in person.lti_users
+        ]
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        for each in person.lti_users:
+            if each.is_linked:
+                each.unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, None, None)
+            else:
+                each.delete()
+        return len(person.lti_users)
+
+
+class LinkEvents(Holding):
+    """The history of links."""
+
+    name = "link_events"
+    model = LtiLinkEvent
+
+    def export(self, person: Person) -> Rows:
+        return [
+            {
+                "lti_consumer": event.lti_consumer.consumer_name,
+                "lti_user_id": event.lti_user_id,
+                "kind": event.kind,
+                "how": event.how,
+                "account": str(event.user_id),
+                "address": event.address,
+                "happened_at": event.happened_at,
+            }
+            for event in self._found(person)
+        ]
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        found = self._found(person)
+        named = {event.pk for event in _events_of(person.identities)}
+        # What ended the sessions of a link stays, without whose it was: they would live again.
+        ends = {event.pk for event in found if event.kind == LtiLinkEvent.Kind.UNLINKED}
+        LtiLinkEvent.objects.filter(pk__in=ends).update(lti_user_id="", address=None)
+        # By a link that was undone, the person of the LMS finds the account from before it.
+        others = {event.pk for event in found if event.former_user_id and event.pk not in named}
+        LtiLinkEvent.objects.filter(pk__in=others).update(address=None)
+        LtiLinkEvent.objects.filter(pk__in={event.pk for event in found} - ends - others).delete()
+        return len(found)
+
+    def _found(self, person: Person) -> list[LtiLinkEvent]:
+        found = {event.pk: event for event in _events_of(person.identities)}
+        if person.account is not None:
+            own = LtiLinkEvent.objects.filter(user=cast("Any", person.account))
+            found |= {event.pk: event for event in own.select_related("lti_consumer")}
+        return [found[pk] for pk in sorted(found)]
+
+
+def _events_of(identities: tuple[Identity, ...]) -> list[LtiLinkEvent]:
+    named = {(each.consumer.pk, each.lti_user_id) for each in identities if each.lti_user_id}
+    events = LtiLinkEvent.objects.filter(
+        lti_user_id__in=[lti_user_id for _pk, lti_user_id in named]
+    )
+    # Some databases compare without regard to case and blanks.
+    return [
+        event
+        for event in events.select_related("lti_consumer", "former_user")
+        if (event.lti_consumer_id, event.lti_user_id) in named
+    ]
+
+
+class AdminLog(Holding):
+    """What the admin's history calls an LTI user by its id in the LMS."""
+
+    name = "admin_log"
+
+    def export(self, person: Person) -> Rows:
+        found = self._found(person)
+        return [] if found is None else list(found.values("action_time", "object_repr"))
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        found = self._found(person)
+        return 0 if found is None else found.update(object_repr="")
+
+    def _found(self, person: Person) -> models.QuerySet[Any] | None:
+        if not apps.is_installed("django.contrib.admin"):
+            return None
+        from django.contrib.admin.models import LogEntry
+
+        names = [each.lti_user_id[:200] for each in person.identities if each.lti_user_id]
+        return LogEntry.objects.filter(
+            content_type__app_label=LtiUser._meta.app_label,
+            content_type__model=LtiUser._meta.model_name,
+            object_repr__in=names,
+        )
+
+
+class Accounts(Holding):
+    """The account that was asked for, and those that launches made."""
+
+    name = "accounts"
+
+    def export(self, person: Person) -> Rows:
+        made = {each.pk: each for each in person.made_accounts}
+        known = made if person.account is None else {person.account.pk: person.account} | made
+        return [
+            {"pk": str(pk), "made_by_launch": pk in made, **_data_of(account)}
+            for pk, account in known.items()
+        ]
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        for account in person.made_accounts:
+            if keep_account or not _delete(account):
+                _blank(account)
+        return len(person.made_accounts)
+
+
+def _data_of(account: Any) -> dict[str, Any]:
+    names = [account.USERNAME_FIELD, *_personal_fields(account), "date_joined", "last_login"]
+    return {name: getattr(account, name) for name in names if hasattr(account, name)}
+
+
+def _delete(account: AbstractBaseUser) -> bool:
+    try:
+        with transaction.atomic():
+            account.delete()
+    except (models.ProtectedError, models.RestrictedError):
+        return False
+    return True
+
+
+def _blank(account: Any) -> None:
+    names = _personal_fields(account)
+    for name in names:
+        unique = account._meta.get_field(name).unique
+        setattr(account, name, f"lti-{secrets.token_hex(12)}@lti.invalid" if unique else "")
+    account.is_active = False
+    # Ends its sessions also where the user model has no such field.
+    account.set_unusable_password()
+    account.save()
+
+
+def _personal_fields(account: Any) -> list[str]:
+    """What launches store on accounts: names and e-mail, where the user model has them."""
+    found = []
+    for name in ("first_name", "last_name", account.get_email_field_name()):
+        try:
+            account._meta.get_field(name)
+        except FieldDoesNotExist:
+            continue
+        if name != account.USERNAME_FIELD:
+            found.append(name)
+    return found
+
+
+#: In the order of erasure: links end before their history is emptied, the account goes last.
+HOLDINGS: tuple[Holding, ...] = (
+    Launches(),
+    Results(),
+    LtiUsers(),
+    LinkEvents(),
+    AdminLog(),
+    Accounts(),
+)

@@ -1,0 +1,139 @@
+"""LtiContext and LtiResourceLink: where in an LMS a launch came from."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, models, transaction
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage
+from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.digest import DIGEST_LENGTH, digest
+
+TITLE_LENGTH = 255
+
+
+class LtiContext(models.Model):
+    """A course of one consumer."""
+
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.CASCADE,
+        related_name="lti_contexts",
+        db_index=False,
+        verbose_name=_("LTI consumer"),
+    )
+    context_id = models.CharField(_("context id"), max_length=IDENTIFIER_LENGTH)
+    context_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    title = models.CharField(_("title"), max_length=TITLE_LENGTH, blank=True)
+    label = models.CharField(_("label"), max_length=TITLE_LENGTH, blank=True)
+
+    class Meta:
+        verbose_name = _("LTI context")
+        verbose_name_plural = _("LTI contexts")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("lti_consumer", "context_digest"), name="lti_context_of_consumer"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.title or self.label or self.context_id
+
+
+def link_digest(message: LaunchMessage) -> str:
+    """What tells one placement from another: a copied course may repeat its link ids."""
+    return digest(message.context_id, message.resource_link_id)
+
+
+class LtiResourceLinkQuerySet(models.QuerySet["LtiResourceLink"]):
+    def keep(
+        self, consumer: LtiConsumer, message: LaunchMessage, known: LtiResourceLink | None
+    ) -> LtiResourceLink:
+        """The link of a launch, with its course, brought up to date; ``known`` saves a read."""
+        link = known or self._create(consumer, message)
+        _update(link, title=message.get("resource_link_title"))
+        if link.lti_context is not None:
+            _update(
+                link.lti_context,
+                title=message.get("context_title"),
+                label=message.get("context_label"),
+            )
+        return link
+
+    def _create(self, consumer: LtiConsumer, message: LaunchMessage) -> LtiResourceLink:
+        context = None
+        if message.context_id:
+            context, _created = LtiContext.objects.get_or_create(
+                lti_consumer=consumer,
+                context_digest=digest(message.context_id),
+                defaults={
+                    "context_id": message.context_id,
+                    "title": message.get("context_title")[:TITLE_LENGTH],
+                    "label": message.get("context_label")[:TITLE_LENGTH],
+                },
+            )
+        link = LtiResourceLink(
+            lti_consumer=consumer,
+            lti_context=context,
+            resource_link_id=message.resource_link_id,
+            resource_link_digest=link_digest(message),
+            title=message.get("resource_link_title")[:TITLE_LENGTH],
+        )
+        try:
+            with transaction.atomic(using=self.db):
+                link.save(using=self.db)
+        except IntegrityError:
+            return self.select_related("lti_context").get(
+                lti_consumer=consumer, resource_link_digest=link.resource_link_digest
+            )
+        return link
+
+
+class LtiResourceLink(models.Model):
+    """A placement of an activity in a course."""
+
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.CASCADE,
+        related_name="lti_resource_links",
+        db_index=False,
+        verbose_name=_("LTI consumer"),
+    )
+    lti_context = models.ForeignKey(
+        LtiContext,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="lti_resource_links",
+        verbose_name=_("LTI context"),
+    )
+    resource_link_id = models.CharField(_("resource link id"), max_length=IDENTIFIER_LENGTH)
+    resource_link_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    title = models.CharField(_("title"), max_length=TITLE_LENGTH, blank=True)
+
+    objects = LtiResourceLinkQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("LTI resource link")
+        verbose_name_plural = _("LTI resource links")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("lti_consumer", "resource_link_digest"), name="lti_link_of_consumer"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.title or self.resource_link_id
+
+
+def _update(place: LtiContext | LtiResourceLink, **sent: str) -> None:
+    # An LMS that leaves a title out has not renamed anything.
+    changed = {
+        name: text[:TITLE_LENGTH]
+        for name, text in sent.items()
+        if text and getattr(place, name) != text[:TITLE_LENGTH]
+    }
+    for name, text in changed.items():
+        setattr(place, name, text)
+    if changed:
+        place.save(update_fields=list(changed))

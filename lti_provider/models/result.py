@@ -1,0 +1,446 @@
+"""LtiResult: one person's grade for one activity, and how far it got."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from django.db import IntegrityError, models, transaction
+from django.db.models import Case, F, Value, When
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.conf import conf
+from lti_provider.exceptions import InvalidScore
+from lti_provider.message import LaunchMessage, host_of
+from lti_provider.models import prepared
+from lti_provider.models.attempt import Attempt, Fate, describe
+from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.digest import DIGEST_LENGTH
+from lti_provider.models.join import DigestJoin
+from lti_provider.models.place import LtiContext, LtiResourceLink
+from lti_provider.models.score import DECIMALS, Number, normalise_score
+from lti_provider.models.user import LtiUser
+from lti_provider.outcome_xml import Operation, is_xml_text
+from lti_provider.signals import score_submitted
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+    from django.utils.functional import _StrPromise
+
+HOST_LENGTH = 261
+SAID_LENGTH = 300
+LEASE_LENGTH = 32
+
+#: A refused grade is sent again after these times: LMSs reopen assignments.
+REFUSED_DELAYS = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
+FIRST_DELAY = timedelta(seconds=30)
+LONGEST_DELAY = timedelta(hours=6)
+
+
+_NOBODY = "nobody:"
+
+
+def nobodys_digest() -> str:
+    """A ``user_digest`` for the grade of a person who was erased before it was sent."""
+    return f"{_NOBODY}{secrets.token_hex(16)}"
+
+
+class LtiResultQuerySet(models.QuerySet["LtiResult"]):
+    def for_user(self, user: AbstractBaseUser) -> Self:
+        """The results of an account, of every LMS it is launched from."""
+        return self.filter(lti_user__user=user)
+
+    def at_link(self, resource_link: LtiResourceLink) -> Self:
+        """The results of one activity in one course."""
+        return self.filter(resource_link=resource_link)
+
+    def submitted(self) -> Self:
+        """Those that a score, or a deletion, was ever submitted for."""
+        return self.filter(version__gt=0)
+
+    def undelivered(self) -> Self:
+        """Those whose newest score the LMS does not have, failed ones too."""
+        return self.submitted().exclude(state=LtiResult.State.DELIVERED)
+
+    def purge_nobodys(self) -> int:
+        """Delete grades of erased people that need not be sent any more; count them."""
+        nobodys = self.filter(user_digest__startswith=_NOBODY)
+        settled = (LtiResult.State.NOTHING, LtiResult.State.DELIVERED, LtiResult.State.FAILED)
+        return nobodys.filter(state__in=settled).delete()[0]
+
+    def unsettled(self) -> Self:
+        """Those that will be tried again by themselves."""
+        return self.filter(state__in=(LtiResult.State.WAITING, LtiResult.State.SENDING))
+
+    def due(self, now: datetime) -> Self:
+        """Those that may be sent now."""
+        return self.filter(state=LtiResult.State.WAITING, next_attempt_at__lte=now)
+
+    def keep(
+        self,
+        consumer: LtiConsumer,
+        message: LaunchMessage,
+        *,
+        user_digest: str,
+        link_digest: str,
+        known: LtiResult | None,
+    ) -> LtiResult | None:
+        """The result of a launch, with the newest of what the LMS calls it; ``known`` saves a read.
+
+        A launch that names none, such as a teacher's, takes nothing from an older one. Writes once,
+        and only what changed.
+        """
+        url, sourcedid = message.outcome_service_url, message.result_sourcedid
+        if not url or not sourcedid:
+            return known
+        consumer.learn_outcome_host(host_of(url))
+        named = {
+            "service_url": url,
+            "service_host": host_of(url),
+            "sourcedid": sourcedid,
+            "accepts": ",".join(message.outcome_data_accepted),
+        }
+        result = known or self._create(consumer, user_digest, link_digest, named)
+        changed = {name: value for name, value in named.items() if getattr(result, name) != value}
+        if changed:
+            vars(result).update(changed)
+            self.filter(pk=result.pk).update(**changed)
+        return result
+
+    def _create(
+        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, str]
+    ) -> LtiResult:
+        whose: dict[str, Any] = {
+            "lti_consumer": consumer,
+            "user_digest": user_digest,
+            "link_digest": link_digest,
+        }
+        result = LtiResult(**whose, **named)
+        try:
+            with transaction.atomic(using=self.db):
+                prepared.insert(result, self.db)
+        except IntegrityError:
+            # A simultaneous launch of the same person was faster.
+            return self.get(**whose)
+        return result
+
+    def submit(self, score: Decimal | None, *, data_name: str = "", data: str = "") -> int:
+        """Make ``score``, or None for a deletion, the newest of these results."""
+        return self._submit(score=score, data_name=data_name, data=data)
+
+    def resend(self) -> int:
+        """Send the newest scores again, from the first attempt on; the answer is how many."""
+        asked = LtiConsumer.objects.exclude(unsupported_outcomes="")
+        consumers = self.order_by().values_list("lti_consumer", flat=True).distinct()
+        asked.filter(pk__in=list(consumers)).update(unsupported_outcomes="")
+        return self.submitted()._submit()
+
+    def _submit(self, **score: Any) -> int:
+        # What is on its way stays leased: the next attempt waits until that one ended.
+        now = timezone.now()
+        return self.order_by().update(
+            version=F("version") + 1,
+            state=Case(
+                When(lease_token="", then=Value(LtiResult.State.WAITING.value)), default=F("state")
+            ),
+            next_attempt_at=Case(
+                When(lease_token="", then=Value(now, output_field=models.DateTimeField())),
+                default=F("next_attempt_at"),
+            ),
+            submitted_at=now,
+            first_attempt_at=None,
+            attempts=0,
+            refusals=0,
+            **score,
+        )
+
+    def give_up(self) -> int:
+        """Stop trying, until somebody resends; what is on its way may still arrive."""
+        return self.unsettled().update(
+            version=F("version") + 1,
+            state=LtiResult.State.FAILED,
+            lease_token="",
+            next_attempt_at=None,
+            last_code="given_up",
+            last_text="",
+        )
+
+    def lease(self, chosen: list[int], token: str, until: datetime) -> list[LtiResult]:
+        """Reserve these for one deliverer; the answer are those that it got."""
+        waiting = self.filter(pk__in=chosen, state=LtiResult.State.WAITING, lease_token="")
+        waiting.update(state=LtiResult.State.SENDING, lease_token=token, next_attempt_at=until)
+        leased = self.filter(pk__in=chosen, lease_token=token).select_related("lti_consumer")
+        return list(leased.order_by("next_attempt_at", "pk"))
+
+    def release(self, token: str) -> int:
+        """Give back what was reserved and not sent."""
+        return self.filter(lease_token=token).update(
+            state=LtiResult.State.WAITING, lease_token="", next_attempt_at=timezone.now()
+        )
+
+    def recover(self) -> int:
+        """Take back what a deliverer reserved that died meanwhile."""
+        now = timezone.now()
+        lost = self.filter(state=LtiResult.State.SENDING, next_attempt_at__lte=now)
+        # An update takes SQLite's only write lock, even for no row.
+        return lost.exists() and lost.update(
+            state=LtiResult.State.WAITING,
+            lease_token="",
+            last_code="interrupted",
+            last_text="",
+            attempts=F("attempts") + 1,
+        )
+
+    def settle(self, result: LtiResult, attempt: Attempt) -> LtiResult.State | None:
+        """Write what came of sending ``result`` as it was leased.
+
+        The answer is its state, or None if a newer score is to be sent now.
+        """
+        now = timezone.now()
+        mine = self.filter(pk=result.pk, lease_token=result.lease_token)
+        said: dict[str, Any] = {
+            "lease_token": "",
+            "last_attempt_at": now,
+            "last_code": attempt.code,
+            "last_text": attempt.text[:SAID_LENGTH],
+        }
+        if attempt.fate is Fate.DELIVERED:
+            said |= {"delivered_version": result.version, "delivered_at": now}
+        outcome = result.after(attempt, now)
+        if mine.filter(version=result.version).update(**said, **outcome):
+            vars(result).update(**said, **outcome)
+            return LtiResult.State(result.state)
+        wait = settling_time() if attempt.may_land else timedelta(0)
+        newer = {"state": LtiResult.State.WAITING, "next_attempt_at": now + wait}
+        if not mine.update(**said, **newer) and attempt.host_answers is not None:
+            # Somebody took over while this process was away: what it sent may have come last.
+            self.filter(pk=result.pk).exclude(last_code="given_up")._submit()
+        return None
+
+    def expire(self, host: str, before: datetime) -> list[LtiResult]:
+        """Fail what waits for a host that has been out of reach for longer than that."""
+        old = self.filter(
+            service_host=host, state=LtiResult.State.WAITING, submitted_at__lt=before
+        )[:1000]
+        return [
+            result
+            for result in old
+            if self.filter(
+                pk=result.pk, version=result.version, state=LtiResult.State.WAITING
+            ).update(state=LtiResult.State.FAILED, next_attempt_at=None, last_code="unreachable")
+        ]
+
+
+class LtiResult(models.Model):
+    """What a person has in one activity of an LMS; there is one for each consumer, link and user.
+
+    It stays who it is when the account behind the LTI user changes or goes.
+    """
+
+    class State(models.TextChoices):
+        NOTHING = "nothing", _("No score yet")
+        WAITING = "waiting", _("Waiting to be sent")
+        SENDING = "sending", _("Being sent")
+        DELIVERED = "delivered", _("Sent")
+        FAILED = "failed", _("Failed")
+
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.PROTECT,
+        related_name="lti_results",
+        db_index=False,
+        verbose_name=_("LTI consumer"),
+    )
+    user_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    link_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    service_url = models.TextField(_("grade service URL"), blank=True)
+    service_host = models.CharField(_("host"), max_length=HOST_LENGTH, blank=True)
+    sourcedid = models.TextField(_("sourcedid"), blank=True)
+    accepts = models.CharField(_("accepted beside scores"), max_length=20, blank=True)
+
+    score = models.DecimalField(
+        _("score"), max_digits=DECIMALS + 1, decimal_places=DECIMALS, null=True
+    )
+    data_name = models.CharField(max_length=4, blank=True, editable=False)
+    data = models.TextField(_("the learner's work"), blank=True)
+    version = models.PositiveBigIntegerField(_("submissions"), default=0)
+    submitted_at = models.DateTimeField(_("submitted at"), null=True)
+
+    state = models.CharField(
+        _("state"), max_length=10, choices=State, default=State.NOTHING, editable=False
+    )
+    delivered_version = models.PositiveBigIntegerField(default=0, editable=False)
+    delivered_at = models.DateTimeField(_("delivered at"), null=True)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    refusals = models.PositiveIntegerField(_("refusals"), default=0)
+    first_attempt_at = models.DateTimeField(_("first attempt at"), null=True)
+    last_attempt_at = models.DateTimeField(_("last attempt at"), null=True)
+    last_code = models.CharField(_("last answer"), max_length=20, blank=True)
+    last_text = models.CharField(max_length=SAID_LENGTH, blank=True, editable=False)
+    #: While it is being sent: when its lease ends.
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True)
+    lease_token = models.CharField(max_length=LEASE_LENGTH, blank=True, editable=False)
+
+    # The digests join, so that neither a deleted account nor a deleted link takes a grade along.
+    lti_user = DigestJoin(
+        LtiUser,
+        on_delete=models.DO_NOTHING,
+        from_fields=("lti_consumer", "user_digest"),
+        to_fields=("lti_consumer", "lti_user_digest"),
+        related_name="lti_results",
+        null=True,
+        editable=False,
+    )
+    resource_link = DigestJoin(
+        LtiResourceLink,
+        on_delete=models.DO_NOTHING,
+        from_fields=("lti_consumer", "link_digest"),
+        to_fields=("lti_consumer", "resource_link_digest"),
+        related_name="lti_results",
+        null=True,
+        editable=False,
+    )
+
+    #: Asks the LMS; ``apps`` sets it, since tables know no network.
+    reader: ClassVar[Callable[[LtiResult], Decimal | None]]
+
+    objects = LtiResultQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("grade")
+        verbose_name_plural = _("grades")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("lti_consumer", "user_digest", "link_digest"), name="lti_result_of_person"
+            ),
+        )
+        indexes = (
+            models.Index(fields=("lti_consumer", "link_digest"), name="lti_result_of_link"),
+            models.Index(
+                fields=("state", "next_attempt_at", "service_host"), name="lti_result_due"
+            ),
+            models.Index(
+                fields=("service_host", "state", "next_attempt_at"), name="lti_result_of_host"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.pk}"
+
+    def submit_score(
+        self, given: Number, maximum: Number = 1, *, text: str = "", url: str = ""
+    ) -> Self:
+        """Make ``given`` of ``maximum`` the grade; the newest submission wins (LTI 1.1 §6.1.1).
+
+        Part of the caller's transaction: once that is committed, the score will be delivered or
+        end visibly failed. ``url`` or ``text``, the learner's work for who grades it, goes along
+        where the LMS accepts it, else it is left out. Raises InvalidScore.
+        """
+        score = normalise_score(given, maximum)
+        if not is_xml_text(text) or not is_xml_text(url):
+            raise InvalidScore("The text or URL has control characters, which XML cannot carry.")
+        offered = {"url": url, "text": text}
+        taken = [name for name in self.accepts.split(",") if offered.get(name)]
+        name = taken[0] if taken else ""
+        return self._submit(score, data_name=name, data=offered.get(name, ""))
+
+    def delete_score(self) -> Self:
+        """Take the grade out of the gradebook; like a score, and as safely (LTI 1.1 §6.1.3)."""
+        return self._submit(None, data_name="", data="")
+
+    def read_score(self) -> Decimal | None:
+        """Ask the LMS now which score it has, None for no grade (LTI 1.1 §6.1.2).
+
+        It takes as long as the LMS does, up to ``LTI_PROVIDER_GRADE_TIMEOUT``: call it outside of
+        transactions. Raises ScoreNotRead.
+        """
+        return type(self).reader(self)
+
+    def _submit(self, score: Decimal | None, *, data_name: str, data: str) -> Self:
+        alias = self._state.db
+        stored = type(self)._default_manager.using(alias).filter(pk=self.pk)
+        if not stored.submit(score, data_name=data_name, data=data):
+            raise type(self).DoesNotExist
+        self.score, self.data_name, self.data = score, data_name, data
+        self.version += 1
+        if self.state != self.State.SENDING:
+            self.state = self.State.WAITING
+        send = partial(score_submitted.send_robust, sender=LtiResult, result=self)
+        transaction.on_commit(send, using=alias, robust=True)
+        return self
+
+    def after(self, attempt: Attempt, now: datetime) -> dict[str, Any]:
+        """The fields that an attempt changes while this is the newest score."""
+        first = self.first_attempt_at or now
+        refusals = self.refusals + (attempt.fate is Fate.REFUSED)
+        given_up = now - first > timedelta(days=conf.grade_retry_days)
+        changed = {
+            "attempts": self.attempts + 1,
+            "refusals": refusals,
+            "first_attempt_at": first,
+            "next_attempt_at": None,
+        }
+        if attempt.fate is Fate.DELIVERED:
+            return {**changed, "state": self.State.DELIVERED}
+        if attempt.fate is Fate.FINAL or given_up or refusals > len(REFUSED_DELAYS):
+            return {**changed, "state": self.State.FAILED}
+        wait = delay_after(attempt, self.attempts, refusals)
+        return {**changed, "state": self.State.WAITING, "next_attempt_at": now + wait}
+
+    @property
+    def state_text(self) -> str | _StrPromise:
+        """How far the newest score got, in a sentence for the learner."""
+        return {
+            self.State.NOTHING.value: _("There is no grade yet."),
+            self.State.WAITING.value: _("Your grade is waiting to be sent to your course."),
+            self.State.SENDING.value: _("Your grade is being sent to your course."),
+            self.State.DELIVERED.value: _("Your grade was sent to your course."),
+            self.State.FAILED.value: _(
+                "Your grade could not be sent to your course. Please tell your teacher."
+            ),
+        }[self.state]
+
+    @property
+    def operation(self) -> Operation:
+        """What the newest submission asks of the LMS."""
+        return Operation.DELETE if self.score is None else Operation.REPLACE
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether anything was ever submitted."""
+        return self.version > 0
+
+    @property
+    def context(self) -> LtiContext | None:
+        """The course, if the LMS named one."""
+        return self.resource_link.lti_context if self.resource_link else None
+
+    @property
+    def reason(self) -> str:
+        """Why the newest score is not delivered, in words for a teacher; else empty."""
+        if self.state == self.State.DELIVERED or not self.last_code:
+            return ""
+        return describe(self.last_code, self.last_text)
+
+
+def settling_time() -> timedelta:
+    """How long a message may take to have its effect after its sender stopped waiting."""
+    return timedelta(seconds=2 * conf.grade_timeout)
+
+
+def delay_after(attempt: Attempt, attempts: int, refusals: int) -> timedelta:
+    """Full jitter from 30 s to 6 h, or what the LMS asked for; refusals wait longer."""
+    if attempt.fate is Fate.REFUSED:
+        return REFUSED_DELAYS[refusals - 1] * random.uniform(0.8, 1.2)  # noqa: S311
+    doubled: timedelta = FIRST_DELAY * 2 ** min(attempts, 20)
+    delay = min(doubled, LONGEST_DELAY) * random.random()  # noqa: S311
+    if attempt.may_land:
+        delay += settling_time()
+    asked = timedelta(seconds=min(attempt.retry_after or 0, LONGEST_DELAY.total_seconds()))
+    return max(delay, asked)

@@ -1,0 +1,38 @@
+"""What a site may submit as a score."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from lti_provider.exceptions import InvalidScore
+
+#: LMSs take four to six decimals.
+DECIMALS = 6
+
+Number = int | float | Decimal | Fraction
+
+
+def normalise_score(given: Number, maximum: Number = 1) -> Decimal:
+    """``given`` of ``maximum`` as a share of 1, to six decimals. Raises InvalidScore."""
+    points, whole = _exact(given, "score"), _exact(maximum, "maximum")
+    if whole <= 0:
+        raise InvalidScore(f"The maximum has to be above 0, not {maximum}.")
+    if not 0 <= points <= whole:
+        raise InvalidScore(f"A score has to be from 0 to {maximum}, not {given}.")
+    nearest = math.floor(points / whole * 10**DECIMALS + Fraction(1, 2))
+    return Decimal(nearest).scaleb(-DECIMALS)
+
+
+def _exact(number: Any, name: str) -> Fraction:
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal | Fraction):
+        raise InvalidScore(
+            f"The {name} has to be an int, float, Decimal or Fraction, "
+            f"not {type(number).__name__} {number!r}."
+        )
+    try:
+        return Fraction(number)
+    except (ValueError, OverflowError):
+        raise InvalidScore(f"The {name} has to be finite, not {number}.") from None

@@ -1,0 +1,164 @@
+"""SecretField: a shared secret, encrypted at rest where the site has a key for it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import MaxLengthValidator, ProhibitNullCharactersValidator
+from django.db import models
+from django.db.models.query_utils import DeferredAttribute
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.conf import conf
+from lti_provider.exceptions import SecretUnreadable
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+    SecretTextField = models.TextField[str, str]
+else:
+    SecretTextField = models.TextField
+
+SECRET_LENGTH = 1024
+
+#: What an encrypted value begins with in the database, before its Fernet token.
+PREFIX = "lti-fernet:"
+
+
+def is_sealed(stored: str) -> bool:
+    """Whether a stored value is encrypted."""
+    return stored.startswith(PREFIX)
+
+
+@sensitive_variables()
+def seal(text: str) -> str:
+    """What is stored of a secret: encrypted with the first key, or as it is without keys.
+
+    Raises ImproperlyConfigured if a key is none or cryptography is not installed.
+    """
+    if not text or is_sealed(text) or not conf.encryption_keys:
+        return text
+    return PREFIX + _fernets(tuple(conf.encryption_keys))[0].encrypt(text.encode()).decode()
+
+
+@sensitive_variables()
+def unseal(stored: str) -> str:
+    """The secret that was stored, encrypted or not. Raises SecretUnreadable."""
+    if not is_sealed(stored):
+        return stored
+    opened = _decrypt(stored)
+    if opened is None:
+        raise SecretUnreadable
+    return opened
+
+
+@sensitive_variables()
+def unseal_all(*stored: str) -> list[str | None]:
+    """Each secret, None if it cannot be decrypted.
+
+    Each takes one decryption, encrypted or not, so that the time tells nothing about them.
+    """
+    keys = tuple(conf.encryption_keys)
+    opened: list[str | None] = []
+    for text in stored:
+        if is_sealed(text):
+            opened.append(_decrypt(text))
+            continue
+        if keys:
+            _decrypt(_decoy(keys))
+        opened.append(text)
+    return opened
+
+
+@sensitive_variables()
+def _decrypt(stored: str) -> str | None:
+    fernets = _fernets(tuple(conf.encryption_keys))
+    if not fernets:
+        return None
+    from cryptography.fernet import InvalidToken
+
+    token = stored.removeprefix(PREFIX).encode()
+    opened = None
+    # Every key is tried, whichever fits: the time does not tell which one encrypted.
+    for fernet in fernets:
+        with suppress(InvalidToken):
+            opened = fernet.decrypt(token).decode()
+    return opened
+
+
+@lru_cache(maxsize=4)
+def _fernets(keys: tuple[str, ...]) -> list[Fernet]:
+    if not keys:
+        return []
+    try:
+        from cryptography.fernet import Fernet
+    except ImportError:
+        raise ImproperlyConfigured(
+            "LTI_PROVIDER_ENCRYPTION_KEYS is set, but cryptography is not installed: "
+            "pip install 'django-pluggable-lti[encryption]'."
+        ) from None
+    try:
+        return [Fernet(key) for key in keys]
+    except ValueError:
+        raise ImproperlyConfigured(
+            "A key of LTI_PROVIDER_ENCRYPTION_KEYS is no Fernet key: 32 bytes in URL-safe base64."
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _decoy(keys: tuple[str, ...]) -> str:
+    return PREFIX + _fernets(keys)[0].encrypt(b"x" * 64).decode()
+
+
+def validate_secret(text: str) -> None:
+    """Refuse what would be taken for an encrypted value."""
+    if is_sealed(text):
+        raise ValidationError(
+            _("A secret cannot begin with “%(prefix)s”."),
+            code="sealed",
+            params={"prefix": PREFIX},
+        )
+
+
+class SecretAttribute(DeferredAttribute):
+    """Decrypts when it is read; the instance holds what is stored."""
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        if instance is None:
+            return self
+        stored: str = super().__get__(instance, cls)
+        return unseal(stored)
+
+    def __set__(self, instance: models.Model, value: str) -> None:
+        vars(instance)[self.field.attname] = value
+
+
+class SecretField(SecretTextField):
+    """Text that is encrypted with the first key of ``LTI_PROVIDER_ENCRYPTION_KEYS``.
+
+    Every key decrypts. Without keys values are stored as they are; both kinds may stand side by
+    side in one table. Reading an attribute that no key decrypts raises SecretUnreadable; saving
+    the instance keeps what is stored. Lookups, fixtures and pickles have the stored form.
+    """
+
+    descriptor_class = SecretAttribute
+    default_validators = [
+        MaxLengthValidator(SECRET_LENGTH),
+        ProhibitNullCharactersValidator(),
+        validate_secret,
+    ]
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        return self.value_from_object(model_instance)
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        sealed = seal(value) if isinstance(value, str) else value
+        return super().get_db_prep_save(sealed, connection)
+
+    def value_from_object(self, obj: models.Model) -> Any:
+        """The stored form, None if it was not read."""
+        return vars(obj).get(self.attname)

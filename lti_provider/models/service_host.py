@@ -1,0 +1,170 @@
+"""LtiServiceHost: what deliverers know of a host that takes grades, and what they may send it."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import connections, models, transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.conf import conf
+from lti_provider.models.attempt import Attempt, describe
+from lti_provider.models.result import (
+    HOST_LENGTH,
+    LEASE_LENGTH,
+    LONGEST_DELAY,
+    SAID_LENGTH,
+    LtiResult,
+)
+
+#: So many attempts in a row without an answer stop the others.
+FAILURES = 5
+SHORTEST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(minutes=15)
+BATCH = 10
+#: A host that was left alone may get this much of its rate at once.
+BURST = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Results of one host that one deliverer may send, one after the other."""
+
+    host: str
+    token: str
+    results: Sequence[LtiResult]
+    #: Whether the host's last attempt got no answer.
+    is_trial: bool
+
+
+def lease_time() -> timedelta:
+    """One exchange, and longer than another for what may still land."""
+    return timedelta(seconds=3 * conf.grade_timeout)
+
+
+class LtiServiceHostQuerySet(models.QuerySet["LtiServiceHost"]):
+    def lease(self, host: str) -> Lease | None:
+        """Reserve due results of ``host`` within its limits, over all deliverers."""
+        while True:
+            # Durable: a reservation that others cannot see yet is none.
+            with transaction.atomic(using=self.db, durable=True):
+                # The first statement writes: whoever wants the same host waits here, on every
+                # database, and SQLite never has to turn a read lock into a write lock.
+                if self.filter(host=host).update(claims=F("claims") + 1):
+                    return self.get(host=host)._lease(timezone.now())
+            self.bulk_create([LtiServiceHost(host=host)], ignore_conflicts=True)
+
+    def answered(self, host: str) -> None:
+        """Close the breaker."""
+        self.filter(host=host, failures__gt=0).update(
+            failures=0, failing_since=None, paused_until=None
+        )
+
+    def failed(self, host: str, attempt: Attempt) -> None:
+        """Count an attempt without an answer; many in a row pause the host."""
+        now = timezone.now()
+        with transaction.atomic(using=self.db):
+            self.filter(host=host).update(
+                failures=F("failures") + 1, last_code=attempt.code, last_text=attempt.text
+            )
+            service = self.get(host=host)
+            service.failing_since = service.failing_since or now
+            service.paused_until = later(
+                service.paused_until, now + pause_after(attempt, service.failures)
+            )
+            service.save(update_fields=["failing_since", "paused_until"])
+
+
+class LtiServiceHost(models.Model):
+    """One host, whatever consumers use it: its rate, its pause and its breaker."""
+
+    host = models.CharField(_("host"), max_length=HOST_LENGTH, unique=True)
+    claims = models.PositiveBigIntegerField(default=0, editable=False)
+    next_request_at = models.DateTimeField(null=True, editable=False)
+    failures = models.PositiveIntegerField(_("attempts without an answer"), default=0)
+    failing_since = models.DateTimeField(_("failing since"), null=True)
+    paused_until = models.DateTimeField(_("paused until"), null=True)
+    last_code = models.CharField(_("last problem"), max_length=20, blank=True)
+    last_text = models.CharField(max_length=SAID_LENGTH, blank=True, editable=False)
+
+    objects = LtiServiceHostQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("grade host")
+        verbose_name_plural = _("grade hosts")
+        ordering = ("host",)
+
+    def __str__(self) -> str:
+        return self.host
+
+    @property
+    def reason(self) -> str:
+        """Why attempts failed, in words; empty while they do not."""
+        return describe(self.last_code, self.last_text) if self.failures else ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker lets only a trial through."""
+        return self.failures >= FAILURES
+
+    def is_paused(self, now: datetime) -> bool:
+        """Whether nothing is sent at all."""
+        return self.paused_until is not None and self.paused_until > now
+
+    def _lease(self, now: datetime) -> Lease | None:
+        alias = self._state.db or "default"
+        results = LtiResult.objects.using(alias).filter(service_host=self.host)
+        size = self._allowance(now)
+        if self.is_paused(now) or not size:
+            return None
+        running = results.filter(state=LtiResult.State.SENDING, next_attempt_at__gt=now)
+        leases = running.values("lease_token").distinct().count()
+        if leases >= (1 if self.is_open else conf.grade_concurrency):
+            return None
+        skip = connections[alias].features.has_select_for_update_skip_locked
+        due = results.due(now).order_by("next_attempt_at", "pk")
+        # A result whose new score is not committed yet is somebody's locked row.
+        chosen = list(due.select_for_update(skip_locked=skip).values_list("pk", flat=True)[:size])
+        token = secrets.token_hex(LEASE_LENGTH // 2)
+        leased = results.lease(chosen, token, now + lease_time()) if chosen else []
+        if not leased:
+            return None
+        self.next_request_at = self._earliest(now) + len(leased) * spacing()
+        self.save(update_fields=["next_request_at"])
+        return Lease(self.host, token, leased, is_trial=self.failures > 0)
+
+    def _earliest(self, now: datetime) -> datetime:
+        return later(self.next_request_at, now - max(BURST, spacing()))
+
+    def _allowance(self, now: datetime) -> int:
+        saved = (now - self._earliest(now)) / spacing()
+        # The rounding of timedeltas must not cost a whole request.
+        return min(int(saved + 0.001), 1 if self.failures else BATCH)
+
+
+def spacing() -> timedelta:
+    """The time between two requests at the rate that one host gets."""
+    return timedelta(seconds=1 / conf.grade_rate)
+
+
+def later(one: datetime | None, other: datetime) -> datetime:
+    """The later of two times, the first of which may be missing."""
+    return max(one, other) if one else other
+
+
+def pause_after(attempt: Attempt, failures: int) -> timedelta:
+    """What the host asked for, else nothing until the breaker opens, then up to 15 minutes."""
+    if attempt.retry_after is not None:
+        return timedelta(seconds=min(attempt.retry_after, LONGEST_DELAY.total_seconds()))
+    if attempt.code == "throttled":
+        return SHORTEST_PAUSE
+    if failures < FAILURES:
+        return timedelta(0)
+    doubled: timedelta = SHORTEST_PAUSE * 2 ** min(failures - FAILURES, 20)
+    return min(doubled, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311

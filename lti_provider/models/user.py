@@ -1,0 +1,191 @@
+"""LtiUser: who a consumer's user id is on this site."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.exceptions import AlreadyLinked
+from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.digest import DIGEST_LENGTH
+from lti_provider.models.link import LtiLinkEvent
+from lti_provider.signals import user_unlinked
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+
+class LtiUserQuerySet(models.QuerySet["LtiUser"]):
+    def link(
+        self,
+        consumer: LtiConsumer,
+        lti_user_id: str,
+        lti_user_digest: str,
+        user: AbstractBaseUser,
+        address: str | None,
+    ) -> tuple[LtiUser, bool]:
+        """Give a person of a consumer an own account; ``address`` goes to the history.
+
+        Returns the link and whether it is new. Raises AlreadyLinked if the person or the account
+        is linked to another one there.
+        """
+        person = {"lti_consumer": consumer, "lti_user_digest": lti_user_digest}
+        try:
+            with transaction.atomic(using=self.db):
+                lti_user = self.select_for_update().filter(**person).first()
+                if lti_user is None:
+                    lti_user = LtiUser(lti_user_id=lti_user_id, **person)
+                lti_user.link_to(user, address)
+        except (IntegrityError, AlreadyLinked):
+            # A second click is no conflict.
+            same = self.filter(user=cast("Any", user), linked_at__isnull=False, **person).first()
+            if same is None:
+                raise AlreadyLinked from None
+            return same, False
+        return lti_user, True
+
+    def guests(self, before: datetime) -> LtiUserQuerySet:
+        """Launches' visitors without an id whose account nobody signed in to since ``before``."""
+        found = self.filter(lti_user_id="", linked_at=None, created_at__lt=before)
+        # A user model may do without it.
+        if getattr(get_user_model(), "last_login", None) is None:
+            return found
+        unused = models.Q(user__last_login=None) | models.Q(user__last_login__lt=before)
+        return found.filter(unused)
+
+    def purge_guest(self, pk: int, before: datetime) -> bool:
+        """Delete the account of a guest with all that hangs on it, unless somebody needs it.
+
+        Kept are accounts that the site gave a password or rights, and those that its own tables
+        protect.
+        """
+        try:
+            with transaction.atomic(using=self.db):
+                guest = self.guests(before).select_related("user").filter(pk=pk).first()
+                # Some databases take blanks for an empty id.
+                if guest is None or guest.lti_user_id or not is_made_by_launch(guest.user):
+                    return False
+                guest.user.delete()
+        except (models.ProtectedError, models.RestrictedError):
+            return False
+        return True
+
+
+def is_made_by_launch(user: Any) -> bool:
+    """Whether a launch made the account, and the site gave it neither password nor rights."""
+    if user.has_usable_password() or any(
+        getattr(user, name, False) for name in ("is_staff", "is_superuser")
+    ):
+        return False
+    rights = (getattr(user, name, None) for name in ("groups", "user_permissions"))
+    if any(granted is not None and granted.exists() for granted in rights):
+        return False
+    links = set(LtiUser.objects.filter(user=user).values_list("linked_at", flat=True))
+    left = LtiLinkEvent.objects.filter(former_user=user)
+    return links == {None} or (not links and left.exists())
+
+
+class LtiUser(models.Model):
+    """One person of one consumer and the account that launches sign in.
+
+    A blank ``lti_user_id`` is a guest: a launch that named nobody.
+    """
+
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.PROTECT,
+        related_name="lti_users",
+        db_index=False,
+        verbose_name=_("LTI consumer"),
+    )
+    lti_user_id = models.CharField(
+        _("LTI user id"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False
+    )
+    lti_user_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="lti_users",
+        verbose_name=_("user"),
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    linked_at = models.DateTimeField(
+        _("linked at"),
+        null=True,
+        editable=False,
+        help_text=_("When the person linked an own account; blank for an anonymous one."),
+    )
+
+    objects = LtiUserQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("LTI user")
+        verbose_name_plural = _("LTI users")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("lti_consumer", "lti_user_digest"), name="lti_user_of_consumer"
+            ),
+            models.UniqueConstraint(
+                fields=("lti_consumer", "user"), name="lti_account_of_consumer"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.lti_user_id or str(_("guest"))
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the account is the person's own, not one that a launch made."""
+        return self.linked_at is not None
+
+    def link_to(self, user: AbstractBaseUser, address: str | None) -> None:
+        """Replace the anonymous account, if there is one. Raises AlreadyLinked."""
+        if self.is_linked:
+            raise AlreadyLinked
+        former = self.user_id if self.user_id != user.pk else None
+        self.user = cast("Any", user)
+        self.linked_at = timezone.now()
+        self.save()
+        self.note(
+            LtiLinkEvent.Kind.LINKED,
+            LtiLinkEvent.How.CONFIRMED,
+            user,
+            address,
+            former_user_id=former,
+        )
+
+    def unlink(
+        self, how: LtiLinkEvent.How, done_by: AbstractBaseUser | None, address: str | None
+    ) -> None:
+        """End the link; the next launch starts anew. Sessions that came from it end at once."""
+        with transaction.atomic():
+            self.note(LtiLinkEvent.Kind.UNLINKED, how, done_by, address)
+            self.delete()
+        user_unlinked.send(sender=type(self), lti_user=self, done_by=done_by)
+
+    def note(
+        self,
+        kind: LtiLinkEvent.Kind,
+        how: LtiLinkEvent.How,
+        done_by: AbstractBaseUser | None,
+        address: str | None,
+        **details: Any,
+    ) -> None:
+        """Add a line to the history."""
+        LtiLinkEvent.objects.create(
+            lti_consumer=self.lti_consumer,
+            lti_user_id=self.lti_user_id,
+            user=self.user,
+            kind=kind,
+            how=how,
+            done_by=cast("Any", done_by),
+            address=address,
+            **details,
+        )
