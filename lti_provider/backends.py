@@ -1,0 +1,346 @@
+"""LtiBackend: from a verified launch to a Django user."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from django.contrib.auth import get_backends, get_user_model
+from django.contrib.auth.backends import BaseBackend
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
+from django.db import IntegrityError, models, router, transaction
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.exceptions import (
+    AccountMismatch,
+    AlreadyLinked,
+    EmailMissing,
+    StaffAccount,
+    UserAccountRequired,
+    UserInactive,
+)
+from lti_provider.message import PersonalData
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser, prepared
+from lti_provider.serving import SIGN_IN_KEY, session_that_signs_in
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+_NO_SIGN_IN = (None, None)
+
+
+def lti_backend() -> LtiBackend:
+    """The site's LtiBackend. Raises ImproperlyConfigured if it has none."""
+    for backend in get_backends():
+        if isinstance(backend, LtiBackend):
+            return backend
+    raise ImproperlyConfigured("Add 'lti_provider.backends.LtiBackend' to AUTHENTICATION_BACKENDS.")
+
+
+class LtiBackend(BaseBackend):
+    """Finds or makes the account of a launch.
+
+    Override ``create_user`` for a user model that needs more than a username, ``update_user`` to
+    keep other data of a launch, ``find_account`` and ``may_link`` for rules of your own about which
+    account may be linked. None may grant permissions: an LMS is not your site's admin.
+    """
+
+    # Django's authenticate() marks only credentials, for whatever it calls.
+    @sensitive_variables()
+    def authenticate(  # type: ignore[override]
+        self, request: HttpRequest | None, launch: LtiLaunch | None = None, **credentials: Any
+    ) -> AbstractBaseUser | None:
+        """The account of a launch, made if it is the person's first.
+
+        Raises UserInactive, StaffAccount, and UserAccountRequired if the person has to link an
+        account first.
+        """
+        if launch is None:
+            return None
+        if launch.needs_account:
+            raise UserAccountRequired
+        if launch.lti_user is None:
+            launch.lti_user = self._first_launch(launch)
+        user = launch.lti_user.user
+        if not getattr(user, "is_active", True):
+            raise UserInactive
+        _check_staff(user, launch)
+        if launch.lti_user.is_linked:
+            return _ended_by(user, _last_unlink(launch.lti_user))
+        self.update_user(user, launch)
+        return user
+
+    def get_user(self, user_id: Any) -> Any:
+        """The account of a session, None once it or the consumer that signed it in is deactivated.
+
+        A deactivated consumer's sessions end for good, the same account's other sessions go on.
+        """
+        model = get_user_model()
+        session = session_that_signs_in(user_id, model._meta.pk)
+        consumer, epoch = session.get(SIGN_IN_KEY, _NO_SIGN_IN) if session else _NO_SIGN_IN
+        users = model._default_manager.annotate(
+            last_lti_unlink=_unlink_of("pk"), lti_epoch=_epoch_of(consumer)
+        )
+        user = users.filter(pk=user_id).first()
+        if user is None or not getattr(user, "is_active", True):
+            return None
+        if user.lti_epoch != epoch:
+            if session is not None:
+                session.flush()
+            return None
+        return _ended_by(user, user.last_lti_unlink)
+
+    def find_account(self, launch: LtiLaunch) -> AbstractBaseUser | None:
+        """The account that the launch's e-mail address belongs to: the only active one with it.
+
+        Addresses are equal if they are so after NFKC and case folding; accounts that launches made
+        do not count. Nobody is linked or shown an account because of this: ``may_link`` compares
+        it to the one that signed in.
+        """
+        model = get_user_model()
+        name = model.get_email_field_name()
+        sent = _normal(launch.message.email)
+        if not sent or not _has_field(model, name):
+            return None
+        # Letters beyond ASCII are compared here: no two databases fold them alike.
+        spellings = models.Q(**{f"{name}__iexact": sent}) | models.Q(**{f"{name}__regex": "[^ -~]"})
+        users = model._default_manager.annotate(lti_made=_is_made_by_launch("pk")).filter(spellings)
+        found = [
+            user
+            for user in users
+            if _normal(getattr(user, name)) == sent
+            and getattr(user, "is_active", True)
+            and (user.has_usable_password() or not user.lti_made)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def may_link(self, user: Any, launch: LtiLaunch) -> None:
+        """Raise a LinkRefused if ``user``, who is signed in, may not be linked to this launch.
+
+        Asked when the confirmation is shown and again when it is given.
+        """
+        if not getattr(user, "is_active", True):
+            raise AccountMismatch(UserInactive.hint).about(
+                public_text=_("This account is deactivated. Sign in with another one.")
+            )
+        _check_staff(user, launch)
+        linked = LtiUser.objects.filter(lti_consumer=launch.lti_consumer, user=user)
+        if linked.exclude(lti_user_digest=launch.user_digest).exists():
+            raise AlreadyLinked
+        if launch.lti_consumer.account_match == LtiConsumer.AccountMatch.ANY:
+            return
+        if not launch.message.email:
+            raise EmailMissing
+        account = self.find_account(launch)
+        if account is None or account.pk != user.pk:
+            raise AccountMismatch
+
+    def create_user(self, launch: LtiLaunch) -> AbstractBaseUser:
+        """Make the anonymous account of a person's first launch: no name, no password, no rights.
+
+        A user model whose e-mail cannot be blank twice gets a random one under ``lti.invalid``,
+        where nothing is ever delivered. Called inside a transaction. Raises ImproperlyConfigured
+        if the user model has no text field to put a random name in.
+        """
+        user = self._new_user()
+        # What update_user would store goes along, which saves an update.
+        known = [_set_if_changed(user, name, text) for name, text in _sent(user, launch).items()]
+        if any(known):
+            try:
+                with transaction.atomic():
+                    user.save(force_insert=True)
+            except IntegrityError:
+                # A unique e-mail that another account has; update_user stores the rest.
+                user = self._new_user()
+            else:
+                return user
+        user.save(force_insert=True)
+        return user
+
+    def _new_user(self) -> AbstractBaseUser:
+        model: Any = get_user_model()
+        names = {model.USERNAME_FIELD, *_unique_email(model)}
+        user: AbstractBaseUser = model(**{name: self._random_name(model, name) for name in names})
+        user.set_unusable_password()
+        return user
+
+    def update_user(self, user: AbstractBaseUser, launch: LtiLaunch) -> None:
+        """Store the personal data that the consumer's policy allows, where it changed.
+
+        Called at every launch, on accounts that launches made.
+        """
+        _store(user, _sent(user, launch))
+
+    def _first_launch(self, launch: LtiLaunch) -> LtiUser:
+        lti_user = LtiUser(
+            lti_consumer=launch.lti_consumer,
+            lti_user_id=launch.message.user_id,
+            lti_user_digest=launch.user_digest,
+        )
+        try:
+            with transaction.atomic():
+                lti_user.user = cast("Any", self.create_user(launch))
+                prepared.insert(lti_user, router.db_for_write(LtiUser))
+        except IntegrityError:
+            # A simultaneous first launch of the same person was faster; else it is a real error.
+            known = LtiUser.objects.select_related("user").filter(
+                lti_consumer=launch.lti_consumer, lti_user_digest=launch.user_digest
+            )
+            if (faster := known.first()) is None:
+                raise
+            return faster
+        return lti_user
+
+    def _random_name(self, model: Any, field_name: str) -> str:
+        field = model._meta.get_field(field_name)
+        name = f"lti-{secrets.token_hex(12)}"
+        if isinstance(field, models.EmailField):
+            return f"{name}@lti.invalid"
+        if isinstance(field, models.CharField | models.TextField):
+            return name[: field.max_length]
+        raise ImproperlyConfigured(
+            f"{model.__name__}.{field_name} is not a text field: subclass LtiBackend "
+            "with create_user(launch) and name the subclass in AUTHENTICATION_BACKENDS."
+        )
+
+
+def _epoch_of(consumer: int | None) -> models.Subquery | models.Case:
+    """In the one read of an account: the number under which its session would be made now."""
+    if consumer is not None:
+        active = LtiConsumer.objects.filter(pk=consumer, is_active=True)
+        return models.Subquery(active.values("session_epoch"))
+    # Asked without a request, or of a session that no launch made: any consumer will do.
+    people = LtiUser.objects.filter(user=models.OuterRef("pk"))
+    vouched = models.Exists(people.filter(lti_consumer__is_active=True))
+    return models.Case(
+        models.When(vouched | ~models.Exists(people), then=None),
+        default=models.Value(0),
+        output_field=models.BigIntegerField(),
+    )
+
+
+def _check_staff(user: AbstractBaseUser, launch: LtiLaunch) -> None:
+    is_staff = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
+    if is_staff and not launch.lti_consumer.allow_staff:
+        raise StaffAccount
+
+
+def _normal(address: str | None) -> str:
+    # Folding may undo the normal form, as in U+0345.
+    folded = unicodedata.normalize("NFKC", address or "").casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _has_field(model: type[models.Model], name: str) -> bool:
+    return any(field.name == name for field in model._meta.get_fields())
+
+
+def _is_made_by_launch(user: str) -> models.Q:
+    anonymous = LtiUser.objects.filter(user=models.OuterRef(user), linked_at__isnull=True)
+    left = LtiLinkEvent.objects.filter(former_user=models.OuterRef(user))
+    return models.Q(models.Exists(anonymous)) | models.Q(models.Exists(left))
+
+
+def _unlink_of(user: str) -> models.Subquery:
+    unlinks = LtiLinkEvent.objects.filter(
+        user=models.OuterRef(user), kind=LtiLinkEvent.Kind.UNLINKED
+    )
+    return models.Subquery(unlinks.order_by("-pk").values("pk")[:1])
+
+
+def _last_unlink(lti_user: LtiUser) -> int | None:
+    # In one statement: an unlink of this moment is either seen, or leaves no link to see.
+    link = LtiUser.objects.filter(pk=lti_user.pk).values_list(_unlink_of("user")).first()
+    if link is None:
+        raise UserAccountRequired
+    unlink: int | None = link[0]
+    return unlink
+
+
+def _ended_by(user: AbstractBaseUser, unlink: int | None) -> AbstractBaseUser:
+    # Django ends a session whose hash is no longer the user's, and an unlink changes the hash.
+    if unlink is None:
+        return user
+    mutable: Any = user
+    mutable.get_session_auth_hash = partial(_mixed_hash, user.get_session_auth_hash, unlink)
+    mutable.get_session_auth_fallback_hash = partial(
+        _mixed_hashes, user.get_session_auth_fallback_hash, unlink
+    )
+    return user
+
+
+def _mixed_hash(plain: Callable[[], str], unlink: int) -> str:
+    return _mix(plain(), unlink)
+
+
+def _mixed_hashes(plain: Callable[[], Iterable[str]], unlink: int) -> Iterator[str]:
+    return (_mix(auth_hash, unlink) for auth_hash in plain())
+
+
+def _mix(auth_hash: str, unlink: int) -> str:
+    # Keyed by the hash itself, so that a change of the secret key ends nothing.
+    return hashlib.sha256(f"{auth_hash}:{unlink}".encode()).hexdigest()
+
+
+def _unique_email(model: Any) -> list[str]:
+    name = model.get_email_field_name()
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return []
+    return [name] if field.unique and not field.null else []
+
+
+def _sent(user: AbstractBaseUser, launch: LtiLaunch) -> dict[str, str]:
+    kept = launch.lti_consumer.personal_data_kept
+    sent: dict[str, str] = {}
+    if kept is not PersonalData.NONE:
+        sent |= {
+            "first_name": launch.message.given_name,
+            "last_name": launch.message.family_name,
+        }
+    if kept is PersonalData.NAME_EMAIL:
+        sent[user.get_email_field_name()] = launch.message.email
+    return sent
+
+
+def _store(user: AbstractBaseUser, sent: dict[str, str]) -> None:
+    changed = [name for name, text in sent.items() if _set_if_changed(user, name, text)]
+    if not changed:
+        return
+    try:
+        with transaction.atomic():
+            user.save(update_fields=changed)
+    except IntegrityError:
+        # A unique e-mail that another account has: the person is launched without it.
+        user.refresh_from_db(fields=changed)
+        if len(changed) > 1:
+            for name in changed:
+                _store(user, {name: sent[name]})
+
+
+def _set_if_changed(user: AbstractBaseUser, name: str, text: str) -> bool:
+    try:
+        field = user._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    if not text or not isinstance(field, models.CharField):
+        return False
+    if name == get_user_model().USERNAME_FIELD:
+        return False
+    # A name may be cut, an address would become another one.
+    whole = isinstance(field, models.EmailField)
+    try:
+        value = field.clean(text if whole else text[: field.max_length], user)
+    except ValidationError:
+        return False
+    if getattr(user, name) == value:
+        return False
+    setattr(user, name, value)
+    return True

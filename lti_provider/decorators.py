@@ -1,0 +1,58 @@
+"""Views that only launches may open."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from lti_provider.frames import FrameMarker
+from lti_provider.message import Role
+from lti_provider.models import LtiLaunch
+from lti_provider.pages import lost_session, wrong_role
+
+ViewFunction = Callable[..., Any]
+Check = Callable[[HttpRequest, LtiLaunch | None], HttpResponseBase | None]
+
+
+def launch_required(view: ViewFunction) -> ViewFunction:
+    """Show a page that leads back to the course to whoever comes without a launch."""
+
+    def check(request: HttpRequest, launch: LtiLaunch | None) -> HttpResponseBase | None:
+        return None if launch is not None else lost_session(_way_back(request))
+
+    return _checked(view, check)
+
+
+def role_required(*roles: Role) -> Callable[[ViewFunction], ViewFunction]:
+    """Admit only people who have one of ``roles`` in the launch of this request."""
+
+    def check(request: HttpRequest, launch: LtiLaunch | None) -> HttpResponseBase | None:
+        if launch is None:
+            return lost_session(_way_back(request))
+        return None if any(map(launch.has_role, roles)) else wrong_role(launch)
+
+    return lambda view: _checked(view, check)
+
+
+def _way_back(request: HttpRequest) -> str | None:
+    # A frame still knows whose it is when its session has ended.
+    marker = FrameMarker.read(request)
+    return marker.origins[0] if marker and marker.origins else None
+
+
+def _checked(view: ViewFunction, check: Check) -> ViewFunction:
+    @wraps(view)
+    def sync_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return check(request, cast("Any", request).lti) or view(request, *args, **kwargs)
+
+    @wraps(view)
+    async def async_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        refused = check(request, await cast("Any", request).alti())
+        return refused or await cast("Awaitable[Any]", view(request, *args, **kwargs))
+
+    return async_view if iscoroutinefunction(view) else sync_view

@@ -1,0 +1,220 @@
+"""Frames: where a request is shown, which cookies its browser keeps there, who may frame it.
+
+The marker cookie is the probe (does this browser keep our cookies in this frame?) and the switch
+(every cookie of this frame's responses has to be partitioned). Only a framed jar ever has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from http.cookies import Morsel
+from typing import TYPE_CHECKING, Self
+
+from django.core import signing
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from lti_provider.models import LtiLaunch
+
+if TYPE_CHECKING:
+    StrMorsel = Morsel[str]
+else:
+    StrMorsel = Morsel
+
+MARKER_COOKIE = "__Host-lti_frame"
+_SALT = "lti_provider.frames"
+_READ = "_lti_frame_marker"
+_BOUND_TOP_LEVEL = "lti_enter"
+_BOUND_FRAMED = "lti_enter_framed"
+_FRAMES = frozenset({"iframe", "frame", "embed", "object"})
+
+
+def may_be_framed(request: HttpRequest) -> bool:
+    """Whether a navigation may be shown in a frame: browsers say so only to secure origins."""
+    return _destination(request, "iframe") in _FRAMES
+
+
+def may_be_top_level(request: HttpRequest) -> bool:
+    """Whether a navigation may fill a window."""
+    return _destination(request, "document") == "document"
+
+
+def may_be_embedded(request: HttpRequest) -> bool:
+    """Whether a request of any kind may come from a frame: all but a window's navigation."""
+    return _destination(request, "iframe") != "document"
+
+
+def _destination(request: HttpRequest, unsaid: str) -> str:
+    # ``request.headers`` would read all the others too.
+    return str(request.META.get("HTTP_SEC_FETCH_DEST", unsaid))
+
+
+@dataclass(frozen=True)
+class FrameMarker:
+    """What a framed jar knows: whose launch it is and which origins may frame its pages."""
+
+    consumer: str
+    origins: tuple[str, ...]
+
+    @classmethod
+    def of(cls, launch: LtiLaunch) -> Self:
+        """The marker that a launch leaves."""
+        return cls(str(launch.lti_consumer_id), launch.frame_origins)
+
+    @classmethod
+    def read(cls, request: HttpRequest) -> Self | None:
+        """The marker that came with a request, if we signed it."""
+        known = vars(request)
+        if _READ not in known:
+            known[_READ] = cls._unsign(request.COOKIES.get(MARKER_COOKIE, ""))
+        marker: Self | None = known[_READ]
+        return marker
+
+    @classmethod
+    def _unsign(cls, value: str) -> Self | None:
+        if not value:
+            return None
+        try:
+            consumer, *origins = signing.loads(value, salt=_SALT)
+        except (signing.BadSignature, TypeError, ValueError):
+            return None
+        return cls(consumer, tuple(origins))
+
+    def leave(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        """Leave the marker in the frame's jar, if that does not hold it already."""
+        if self == self.read(request):
+            return
+        value = signing.dumps([self.consumer, *self.origins], salt=_SALT, compress=True)
+        response.set_cookie(MARKER_COOKIE, value, secure=True, httponly=True, samesite="None")
+        partition(response, [MARKER_COOKIE])
+
+
+def take_over(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:
+    """Make this frame's jar the launch's.
+
+    A jar may hold the session of another consumer on the same site: it goes with its marker, else
+    this consumer could frame that session's pages.
+    """
+    before, now = FrameMarker.read(request), FrameMarker.of(launch)
+    if before is not None and before.consumer != now.consumer:
+        # SessionMiddleware deletes the cookie of a session that is empty. If only the response
+        # deleted it, SESSION_SAVE_EVERY_REQUEST would bring it back.
+        request.session = type(request.session)()
+    now.leave(request, response)
+
+
+class PartitionedMorsel(StrMorsel):
+    """A cookie with the attribute that Django and ``http.cookies`` cannot write (CHIPS)."""
+
+    def OutputString(self, attrs: Container[str] | None = None) -> str:  # noqa: N802
+        text = super().OutputString(attrs)
+        return text if text.endswith("; Partitioned") else f"{text}; Partitioned"
+
+
+def partition(response: HttpResponseBase, names: Iterable[str] | None = None) -> None:
+    """Make cookies of ``response``, deletions too, belong to the frame they are set in.
+
+    ``SameSite=None; Secure; Partitioned`` on the cookies named, or on all of them.
+    """
+    for name in list(response.cookies) if names is None else names:
+        morsel = PartitionedMorsel()
+        plain = response.cookies[name]
+        morsel.set(name, plain.value, plain.coded_value)
+        morsel.update(plain)
+        morsel["samesite"] = "None"
+        morsel["secure"] = True
+        # SimpleCookie.__setitem__ would turn it back into a plain one.
+        dict.__setitem__(response.cookies, name, morsel)
+
+
+def bind(request: HttpRequest, response: HttpResponseBase, handle: str, path: str) -> None:
+    """Bind a handle to the browser that launched, so that a mailed link is worth nothing.
+
+    ``path`` is the handle's own, so launches in several tabs do not meet.
+    """
+    if may_be_top_level(request):
+        bind_top_level(request, response, handle, path)
+    if may_be_framed(request):
+        response.set_cookie(
+            _BOUND_FRAMED, _binding(handle), path=path, secure=True, httponly=True, samesite="None"
+        )
+        partition(response, [_BOUND_FRAMED])
+
+
+def bind_top_level(
+    request: HttpRequest, response: HttpResponseBase, handle: str, path: str
+) -> None:
+    """Bind a handle to the browser of a window."""
+    response.set_cookie(
+        _BOUND_TOP_LEVEL,
+        _binding(handle),
+        path=path,
+        secure=request.is_secure(),
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def is_bound(request: HttpRequest, handle: str) -> bool:
+    """Whether this browser is the one that launched."""
+    return is_bound_top_level(request, handle) or _is_bound_by(_BOUND_FRAMED, request, handle)
+
+
+def is_bound_top_level(request: HttpRequest, handle: str) -> bool:
+    """Whether this browser launched, or went on, in a window."""
+    return _is_bound_by(_BOUND_TOP_LEVEL, request, handle)
+
+
+def _is_bound_by(cookie: str, request: HttpRequest, handle: str) -> bool:
+    return constant_time_compare(request.COOKIES.get(cookie, ""), _binding(handle))
+
+
+def unbind(request: HttpRequest, response: HttpResponseBase, path: str) -> None:
+    """Forget a handle that was used."""
+    for name in (_BOUND_TOP_LEVEL, _BOUND_FRAMED):
+        if name in request.COOKIES:
+            response.delete_cookie(name, path=path)
+
+
+def _binding(handle: str) -> str:
+    return salted_hmac(f"{_SALT}.handle", handle, algorithm="sha256").hexdigest()
+
+
+def forbid_framing(response: HttpResponseBase) -> None:
+    """Let nobody frame a response, whatever the site allows."""
+    response.headers["X-Frame-Options"] = "DENY"
+
+
+def allow_framing(response: HttpResponseBase, origins: Iterable[str]) -> None:
+    """Let our own pages and ``origins`` frame a response, and nobody else.
+
+    Only ``frame-ancestors`` of the finished Content-Security-Policy changes; other directives and
+    policies stay. X-Frame-Options goes: it cannot name an origin.
+    """
+    ancestors = " ".join(("frame-ancestors", "'self'", *origins))
+    header = response.headers.get("Content-Security-Policy", "")
+    policies = [policy.strip() for policy in header.split(",") if policy.strip()]
+    if not any(map(_ancestors_of, policies)):
+        policies.append(ancestors)
+    edited = [_with_ancestors(policy, ancestors) for policy in policies]
+    response.headers["Content-Security-Policy"] = ", ".join(edited)
+    if response.has_header("X-Frame-Options"):
+        del response.headers["X-Frame-Options"]
+
+
+def _with_ancestors(policy: str, ancestors: str) -> str:
+    named = _ancestors_of(policy)
+    return ";".join(
+        directive.replace(directive.strip(), ancestors) if directive in named else directive
+        for directive in policy.split(";")
+    )
+
+
+def _ancestors_of(policy: str) -> list[str]:
+    return [
+        directive
+        for directive in policy.split(";")
+        if directive.split()[:1] and directive.split()[0].lower() == "frame-ancestors"
+    ]

@@ -1,0 +1,108 @@
+"""LtiFrameMiddleware: keeps sessions in frames, lets only the LMS frame, gives ``request.lti``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache, cached_property
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.views.debug import SafeExceptionReporterFilter
+
+from lti_provider import frames, reports, serving
+from lti_provider.models import LtiLaunch
+from lti_provider.pages import Page
+from lti_provider.sessions import current_launch, may_be_framed_by
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+
+
+class LtiRequest(HttpRequest):
+    """What the middleware adds to a request."""
+
+    @cached_property
+    def lti(self) -> LtiLaunch | None:
+        """The launch that this request belongs to, or None."""
+        return current_launch(self)
+
+    @cached_property
+    def exception_reporter_filter(  # type: ignore[override]
+        self,
+    ) -> SafeExceptionReporterFilter:
+        """Hides a launch that fails in another middleware, before our view has it in hand."""
+        return reports.filter_of(self)
+
+    async def alti(self) -> LtiLaunch | None:
+        """``lti`` for async views."""
+        return await sync_to_async(lambda: self.lti)()
+
+
+@cache
+def _with_lti(request_class: type[HttpRequest]) -> type[HttpRequest]:
+    if issubclass(request_class, LtiRequest):  # It passes twice.
+        return request_class
+    return type(request_class.__name__, (LtiRequest, request_class), {})
+
+
+class LtiFrameMiddleware:
+    """Put it first in ``MIDDLEWARE``: it edits the finished response of marked frames.
+
+    Other requests only get the attribute ``lti``, which reads the session when it is asked for.
+    An instance attribute could not be None and lazy at once, so the request's class gets it.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        plain: Any = request.__class__
+        request.__class__ = _with_lti(plain)
+        with serving.serve(request):
+            response = self.get_response(request)
+        if isinstance(response, HttpResponseBase):
+            return self._finish(request, response)
+        return self._afinish(request, response)
+
+    async def _afinish(
+        self, request: HttpRequest, response: Awaitable[HttpResponseBase]
+    ) -> HttpResponseBase:
+        with serving.serve(request):
+            awaited = await response
+        return self._finish(request, awaited)
+
+    def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
+            return response
+        marker = frames.FrameMarker.read(request)
+        if marker is None:
+            return response
+        frames.partition(response)
+        if _may_be_framed(request, response, marker):
+            frames.allow_framing(response, marker.origins)
+        patch_vary_headers(response, ("Cookie", "Sec-Fetch-Dest"))
+        return response
+
+
+def _may_be_framed(
+    request: HttpRequest, response: HttpResponseBase, marker: frames.FrameMarker
+) -> bool:
+    if isinstance(response, Page) or _is_never_framed(request):
+        return False
+    # A jar may have lost the marker that its session came with, and have got another one.
+    return may_be_framed_by(request, marker.consumer)
+
+
+def _is_never_framed(request: HttpRequest) -> bool:
+    match = request.resolver_match
+    if match is None:
+        return False
+    return "admin" in match.app_names or str(settings.LOGIN_URL) in (request.path, match.view_name)
