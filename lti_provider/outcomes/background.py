@@ -1,0 +1,63 @@
+"""An attempt right after the commit, in a thread of the process that submitted the score.
+
+For small sites without a deliverer of their own. It ends with its process, and what it could not
+deliver at once waits for ``lti_deliver`` or for the next score.
+"""
+
+from __future__ import annotations
+
+from threading import Lock, Thread
+from typing import Any
+
+from django.db import connections
+
+from lti_provider import events
+from lti_provider.conf import conf
+from lti_provider.outcomes.delivery import deliver_due
+
+_WORKERS = 4
+
+
+class Background:
+    """At most one thread; a score that comes while it works makes it look once more."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wanted = False
+        self._thread: Thread | None = None
+
+    def on_score_submitted(self, **_signal: Any) -> None:
+        """Receiver of ``score_submitted``; does nothing unless the site switched it on."""
+        if not conf.grade_background:
+            return
+        with self._lock:
+            self._wanted = True
+            if self._thread is None:
+                self._thread = Thread(target=self._run, daemon=True, name="lti-background")
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is left to try, for tests."""
+        while (thread := self._thread) is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._is_wanted():
+                deliver_due(workers=_WORKERS)
+        except Exception:
+            events.report(events.BACKGROUND_DELIVERY_FAILED, exc_info=True)
+            with self._lock:
+                self._thread = None
+        finally:
+            connections.close_all()
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            wanted, self._wanted = self._wanted, False
+            if not wanted:
+                self._thread = None
+            return wanted
+
+
+background = Background()

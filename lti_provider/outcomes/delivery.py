@@ -1,0 +1,229 @@
+"""The engine: reserves due grades, sends them, and writes what came of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from django.db import close_old_connections
+from django.db.models import Min
+from django.utils import timezone
+
+from lti_provider import events
+from lti_provider.conf import conf
+from lti_provider.models import Attempt, Fate, Lease, LtiResult, LtiServiceHost
+from lti_provider.outcomes.sending import send
+from lti_provider.signals import score_delivered, score_failed
+
+WORKERS = 16
+#: How often a deliverer with work looks for more hosts.
+_BUSY_INTERVAL = 0.25
+
+
+@dataclass
+class Tally:
+    """What a run did: attempts by what came of them."""
+
+    delivered: int = 0
+    retried: int = 0
+    failed: int = 0
+    superseded: int = 0
+    released: int = 0
+    seconds: float = 0
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers, to report."""
+        return asdict(self)
+
+
+@dataclass
+class _Errand:
+    """A lease in the hands of one worker."""
+
+    lease: Lease
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class _News:
+    """From a worker: what came of a result, or, without one, that it is done."""
+
+    errand: _Errand
+    result: LtiResult | None = None
+    attempt: Attempt | None = None
+
+
+class Deliverer:
+    """Sends due grades, several hosts at a time, each within its limits.
+
+    Any number of deliverers may run at once. Only the thread that calls ``run`` uses the database,
+    and never inside a transaction while something is sent.
+    """
+
+    def __init__(self, *, workers: int = WORKERS) -> None:
+        self.tally = Tally()
+        self._workers = workers
+        self._news: SimpleQueue[_News | None] = SimpleQueue()
+        self._stopping = Event()
+        self._running: list[_Errand] = []
+        #: With due grades, and of these, not known to be at a limit.
+        self._due: list[str] = []
+        self._ready: list[str] = []
+        self._look_again = 0.0
+
+    def stop(self) -> None:
+        """End after the requests that are on their way; may be called by a signal handler."""
+        self._stopping.set()
+        self._news.put(None)
+
+    def run(
+        self,
+        *,
+        forever: bool = False,
+        interval: float = 2.0,
+        progress: Callable[[Tally], None] = lambda tally: None,
+    ) -> Tally:
+        """Deliver what is due: all of it, or on and on until ``stop``.
+
+        ``interval`` is how many seconds an idle deliverer waits before it looks again. Hosts that
+        are paused are left for later.
+        """
+        started = time.monotonic()
+        with ThreadPoolExecutor(self._workers, "lti-deliver") as pool:
+            while True:
+                if not self._stopping.is_set():
+                    self._look(idle=interval, forever=forever)
+                    self._start(pool)
+                if not self._running and (self._stopping.is_set() or not (forever or self._due)):
+                    break
+                self._listen(max(self._look_again - time.monotonic(), 0))
+                self.tally.seconds = round(time.monotonic() - started, 3)
+                progress(self.tally)
+        return self.tally
+
+    def _look(self, *, idle: float, forever: bool) -> None:
+        if time.monotonic() < self._look_again:
+            return
+        if forever and not self._running:
+            close_old_connections()
+        self._due = self._ready = self._hosts_due()
+        busy = self._running or self._due
+        self._look_again = time.monotonic() + (_BUSY_INTERVAL if busy else idle)
+
+    def _hosts_due(self) -> list[str]:
+        now = timezone.now()
+        LtiResult.objects.recover()
+        due = LtiResult.objects.due(now).values_list("service_host")
+        waiting = [host for host, _since in due.annotate(since=Min("next_attempt_at"))]
+        paused = LtiServiceHost.objects.filter(host__in=waiting, paused_until__gt=now)
+        later = set(paused.values_list("host", flat=True)) if waiting else set()
+        return [host for host in waiting if host not in later]
+
+    def _start(self, pool: ThreadPoolExecutor) -> None:
+        # The hosts with the fewest errands first, and no second errand for any while more than
+        # half of the workers are busy: a slow host must not delay a fast one.
+        for host in sorted(self._ready, key=self._errands_of):
+            while len(self._running) < self._limit_for(host):
+                lease = LtiServiceHost.objects.lease(host)
+                if lease is None:
+                    self._ready = [other for other in self._ready if other != host]
+                    break
+                errand = _Errand(lease)
+                self._running.append(errand)
+                pool.submit(self._work, errand)
+
+    def _errands_of(self, host: str) -> int:
+        return sum(errand.lease.host == host for errand in self._running)
+
+    def _limit_for(self, host: str) -> int:
+        return self._workers // 2 if self._errands_of(host) else self._workers
+
+    def _work(self, errand: _Errand) -> None:
+        try:
+            self._send_all(errand)
+        finally:
+            self._news.put(_News(errand))
+
+    def _send_all(self, errand: _Errand) -> None:
+        for result in errand.lease.results:
+            # The last request ends one timeout before the lease does.
+            if self._stopping.is_set() or time.monotonic() > errand.started + conf.grade_timeout:
+                break
+            attempt = send(result)
+            self._news.put(_News(errand, result, attempt))
+            if attempt.host_answers is False or attempt.retry_after is not None:
+                break
+
+    def _listen(self, patience: float) -> None:
+        try:
+            news = self._news.get(timeout=patience)
+            while True:
+                if news is not None:
+                    self._write(news)
+                news = self._news.get_nowait()
+        except Empty:
+            return
+
+    def _write(self, news: _News) -> None:
+        if news.result is None or news.attempt is None:
+            self.tally.released += LtiResult.objects.release(news.errand.lease.token)
+            self._running.remove(news.errand)
+            self._ready = [*self._ready, news.errand.lease.host]
+            if not self._running:
+                self._look_again = 0
+            return
+        if news.attempt.remember_unsupported:
+            news.result.lti_consumer.remember_unsupported(news.result.operation)
+        self._settle(news.result, news.attempt)
+        self._note_host(news.errand.lease, news.attempt)
+
+    def _note_host(self, lease: Lease, attempt: Attempt) -> None:
+        if attempt.host_answers is False or attempt.retry_after or attempt.code == "throttled":
+            LtiServiceHost.objects.failed(lease.host, attempt)
+            if attempt.host_answers is False:
+                self._expire(lease.host)
+        elif attempt.host_answers and lease.is_trial:
+            LtiServiceHost.objects.answered(lease.host)
+
+    def _settle(self, result: LtiResult, attempt: Attempt) -> None:
+        state = LtiResult.objects.settle(result, attempt)
+        if attempt.fate is Fate.DELIVERED and state is not None:
+            self.tally.delivered += 1
+            self._tell(result, events.SCORE_DELIVERED)
+            score_delivered.send_robust(sender=LtiResult, result=result)
+        elif state is None:
+            self.tally.superseded += 1
+        elif state == LtiResult.State.WAITING:
+            self.tally.retried += 1
+            self._tell(result, events.SCORE_DELAYED)
+        else:
+            self._fail(result)
+
+    def _expire(self, host: str) -> None:
+        limit = timezone.now() - timedelta(days=conf.grade_retry_days)
+        if LtiServiceHost.objects.filter(host=host, failing_since__lt=limit).exists():
+            for result in LtiResult.objects.expire(host, limit):
+                self._fail(result)
+
+    def _fail(self, result: LtiResult) -> None:
+        self.tally.failed += 1
+        self._tell(result, events.SCORE_FAILED)
+        score_failed.send_robust(sender=LtiResult, result=result)
+
+    def _tell(self, result: LtiResult, event: events.Event) -> None:
+        events.report(
+            event, consumer=result.lti_consumer_id, result=result.pk, code=result.last_code
+        )
+
+
+def deliver_due(*, workers: int = WORKERS) -> Tally:
+    """Deliver what is due now, once: for cron, Celery and ``django.tasks``.
+
+    Raises RuntimeError inside a transaction.
+    """
+    return Deliverer(workers=workers).run()

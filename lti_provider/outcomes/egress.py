@@ -1,0 +1,264 @@
+"""The one door from this site to an LMS: where it may lead, how long, and how much comes back.
+
+What an LMS names as its address is input. A host is resolved once, every address is checked, and
+the connection goes to a checked address; the certificate is verified for the name. There are no
+redirects, no proxies, no cookies and no compression.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import time
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+from lti_provider.message import host_of
+
+BODY_LIMIT = 64 * 1024
+_HEADER_LIMIT = 64 * 1024
+_CONNECT_TIMEOUT = 5.0
+# The only IPv6 unicast addresses that are routed; most translated IPv4 ones lie elsewhere.
+_GLOBAL_UNICAST = ip_network("2000::/3")
+# Not for hosts of the public internet (IANA special-purpose registries), which not every Python
+# that is supported knows: protocol assignments, relays and tunnels, documentation.
+_SPECIAL = tuple(
+    map(
+        ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"),
+    )
+)
+
+Networks = Collection[IPv4Network | IPv6Network]
+
+
+class EgressError(Exception):
+    """Nothing came back. ``code`` is one of ``REASONS``; ``text`` names what it is about."""
+
+    def __init__(self, code: str, text: str = "", *, may_land: bool = False) -> None:
+        self.code = code
+        self.text = text
+        self.may_land = may_land
+        super().__init__(code)
+
+
+class Forbidden(EgressError):
+    """The message may not go there, and nothing was sent."""
+
+
+@dataclass(frozen=True, repr=False)
+class HttpAnswer:
+    """What an LMS sent back."""
+
+    status: int
+    retry_after: str
+    body: bytes
+
+
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    hosts: Collection[str],
+    networks: Networks,
+    timeout: float,
+) -> HttpAnswer:
+    """POST ``body`` to ``url`` within ``timeout`` seconds, names, handshakes and answer included.
+
+    Only to one of ``hosts``, and only to a public address or one in ``networks``. Raises
+    EgressError.
+    """
+    host = host_of(url)
+    if not host or host not in hosts:
+        raise Forbidden("host_not_known", host)
+    deadline = _Deadline(timeout)
+    may_land = False
+    try:
+        with closing(_connect(url, networks, deadline)) as connected:
+            may_land = True
+            return _exchange(connected, url, body, headers, deadline)
+    except TimeoutError:
+        raise EgressError("timeout", may_land=may_land) from None
+    except socket.gaierror:
+        raise EgressError("unknown_host", host) from None
+    except ssl.SSLCertVerificationError:
+        raise EgressError("certificate", host) from None
+    except (OSError, http.client.HTTPException):
+        raise EgressError("unreachable", may_land=may_land) from None
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is one of the public internet, whatever it may be translated to."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
+        return False
+    special = ip.is_multicast or ip.is_reserved or any(ip in network for network in _SPECIAL)
+    return ip.is_global and not special
+
+
+class _Deadline:
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def left(self) -> float:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+def _connect(url: str, networks: Networks, deadline: _Deadline) -> socket.socket:
+    parts = urlsplit(url)
+    name, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
+    allowed = [
+        address
+        for address in _resolve(name, port, deadline)
+        if _is_allowed(_unmapped(address[1][0]), networks)
+    ]
+    if not allowed:
+        raise Forbidden("address_not_public", name)
+    plain = _connect_to_first(allowed, deadline)
+    if parts.scheme == "http":
+        return plain
+    plain.settimeout(deadline.left())
+    try:
+        return _tls().wrap_socket(plain, server_hostname=name)
+    except BaseException:
+        plain.close()
+        raise
+
+
+_Address = tuple[socket.AddressFamily, Any]
+
+
+def _resolve(name: str, port: int, deadline: _Deadline) -> list[_Address]:
+    # A resolver knows no deadline, so it gets a thread that may outlive this call.
+    found: SimpleQueue[list[_Address] | OSError | UnicodeError] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            entries = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            found.put([(family, address) for family, _kind, _proto, _name, address in entries])
+        except (OSError, UnicodeError) as error:
+            found.put(error)
+
+    Thread(target=look_up, daemon=True, name="lti-resolve").start()
+    try:
+        answer = found.get(timeout=deadline.left())
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(answer, UnicodeError):
+        raise socket.gaierror(socket.EAI_NONAME) from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+def _unmapped(address: str) -> str:
+    ip = ip_address(address)
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _is_allowed(address: str, networks: Networks) -> bool:
+    ip = ip_address(address)
+    return is_public(address) or any(ip in network for network in networks)
+
+
+def _connect_to_first(addresses: list[_Address], deadline: _Deadline) -> socket.socket:
+    failure: OSError = OSError()
+    for family, address in addresses:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(min(deadline.left(), _CONNECT_TIMEOUT))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+    raise failure
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _exchange(
+    connected: socket.socket,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    deadline: _Deadline,
+) -> HttpAnswer:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "")
+    connection.auto_open = 0  # it must never look up a name by itself
+    connection.sock = _TimedSocket(connected, deadline)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.putrequest("POST", target, skip_host=True, skip_accept_encoding=True)
+    ours = {
+        "Host": host_of(url),
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        "Content-Length": str(len(body)),
+        "User-Agent": "django-pluggable-lti",
+    }
+    for name, value in (ours | dict(headers)).items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    response = connection.getresponse()
+    received = response.read(BODY_LIMIT + 1)
+    if len(received) > BODY_LIMIT:
+        raise EgressError("too_large", may_land=True)
+    if response.length:
+        raise http.client.IncompleteRead(received, response.length)
+    return HttpAnswer(response.status, response.headers.get("Retry-After", ""), received)
+
+
+class _TimedSocket:
+    """As much of a socket as http.client needs, with one deadline over all of it."""
+
+    def __init__(self, connected: socket.socket, deadline: _Deadline) -> None:
+        self._connected = connected
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        self._connected.settimeout(self._deadline.left())
+        self._connected.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._connected, self._deadline))
+
+    def close(self) -> None:
+        """http.client closes before it has read the body; ``post`` closes for good."""
+
+
+class _TimedReader(io.RawIOBase):
+    def __init__(self, connected: socket.socket, deadline: _Deadline) -> None:
+        self._connected = connected
+        self._deadline = deadline
+        self._left = _HEADER_LIMIT + BODY_LIMIT
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._connected.settimeout(self._deadline.left())
+        count = self._connected.recv_into(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise EgressError("too_large", may_land=True)
+        return count

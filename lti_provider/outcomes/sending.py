@@ -1,0 +1,198 @@
+"""From a result to a signed message, and from an LMS's answer to what it means. No database."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider import events
+from lti_provider.conf import conf
+from lti_provider.exceptions import ScoreNotRead
+from lti_provider.models import Attempt, Fate, LtiResult
+from lti_provider.models.attempt import describe
+from lti_provider.models.result import SAID_LENGTH
+from lti_provider.oauth import authorization
+from lti_provider.outcome_xml import (
+    CodeMajor,
+    NotAnOutcome,
+    NotXml,
+    Operation,
+    OutcomeAnswer,
+    build_request,
+    parse_answer,
+)
+from lti_provider.outcomes.egress import EgressError, Forbidden, HttpAnswer, post
+
+_TRANSIENT = (408, 425, 429)
+# Canvas throttles with a 403 that says so in words.
+_THROTTLED = re.compile(rb"rate.?limit", re.IGNORECASE)
+
+
+@sensitive_variables()
+def send(result: LtiResult) -> Attempt:
+    """Send the newest score of a result, signed with the secret that its consumer has now."""
+    refused = _refused_here(result, result.operation)
+    if refused is not None:
+        return refused
+    try:
+        return judge(_ask(result, result.operation))
+    except NotXml:
+        return Attempt(fate=Fate.FINAL, code="not_xml", host_answers=None)
+    except Forbidden as error:
+        return Attempt(fate=Fate.REFUSED, code=error.code, text=error.text, host_answers=None)
+    except EgressError as error:
+        return Attempt(
+            fate=Fate.RETRY,
+            code=error.code,
+            text=error.text,
+            may_land=error.may_land,
+            host_answers=False,
+        )
+    except Exception:
+        events.report(events.SCORE_NOT_SENT, exc_info=True, result=result.pk)
+        return Attempt(fate=Fate.RETRY, code="internal_error", may_land=True, host_answers=None)
+
+
+@sensitive_variables()
+def read_score(result: LtiResult) -> Decimal | None:
+    """Ask the LMS for a result's score (LTI 1.1 §6.1.2). Raises ScoreNotRead."""
+    refused = _refused_here(result, Operation.READ)
+    if refused is not None:
+        raise _not_read(refused.code, refused.text)
+    try:
+        answer = _ask(result, Operation.READ)
+        said = parse_answer(answer.body)
+        if said.code is CodeMajor.SUCCESS:
+            return said.score
+    except EgressError as error:
+        raise _not_read(error.code, error.text) from None
+    except NotXml:
+        raise _not_read("not_xml", "") from None
+    except NotAnOutcome:
+        attempt = judge_http(answer)
+        raise _not_read(attempt.code, attempt.text) from None
+    attempt = judge_outcome(said, answer)
+    if attempt.remember_unsupported:
+        result.lti_consumer.remember_unsupported(Operation.READ)
+    raise _not_read(attempt.code, attempt.text)
+
+
+def judge(answer: HttpAnswer) -> Attempt:
+    """What an answer means. Only imsx_codeMajor in its namespace can make it a success."""
+    try:
+        said = parse_answer(answer.body)
+    except NotAnOutcome:
+        return judge_http(answer)
+    return judge_outcome(said, answer)
+
+
+def judge_outcome(said: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
+    """What an LMS's own words mean."""
+    text = _for_people(said.description)
+    wait = _retry_after(answer)
+    match said.code:
+        case CodeMajor.SUCCESS:
+            return Attempt(fate=Fate.DELIVERED)
+        case CodeMajor.PROCESSING:
+            return Attempt(fate=Fate.RETRY, code="processing", may_land=True, retry_after=wait)
+        case CodeMajor.UNSUPPORTED:
+            return Attempt(
+                fate=Fate.FINAL, code="unsupported", text=text, remember_unsupported=True
+            )
+    if answer.status == 429 or wait is not None:
+        return Attempt(fate=Fate.RETRY, code="throttled", text=text, retry_after=wait)
+    return Attempt(fate=Fate.REFUSED, code="refused", text=text)
+
+
+def judge_http(answer: HttpAnswer) -> Attempt:
+    """What an answer without an outcome means."""
+    status, text, wait = answer.status, str(answer.status), _retry_after(answer)
+    if _is_throttled(answer):
+        return Attempt(fate=Fate.RETRY, code="throttled", retry_after=wait)
+    if status >= 500 or status in _TRANSIENT:
+        return Attempt(
+            fate=Fate.RETRY,
+            code="server_error",
+            text=text,
+            retry_after=wait,
+            # A gateway may have given up on what goes on behind it.
+            may_land=status in (502, 504),
+            host_answers=False,
+        )
+    if status == 401:
+        return Attempt(fate=Fate.REFUSED, code="unauthorized")
+    if status >= 400:
+        return Attempt(fate=Fate.REFUSED, code="client_error", text=text)
+    if status >= 300:
+        return Attempt(fate=Fate.REFUSED, code="redirect", text=text)
+    return Attempt(fate=Fate.RETRY, code="not_understood", text=text, host_answers=False)
+
+
+def _refused_here(result: LtiResult, operation: Operation) -> Attempt | None:
+    consumer = result.lti_consumer
+    if not consumer.is_active:
+        return Attempt(fate=Fate.RETRY, code="consumer_inactive", host_answers=None)
+    if consumer.is_secret_unreadable:
+        return Attempt(fate=Fate.RETRY, code="secret_unreadable", host_answers=None)
+    if not result.service_url or not result.sourcedid:
+        return Attempt(fate=Fate.FINAL, code="no_service", host_answers=None)
+    if not consumer.supports(operation):
+        return Attempt(fate=Fate.FINAL, code="unsupported", text=operation, host_answers=None)
+    return None
+
+
+@sensitive_variables()
+def _ask(result: LtiResult, operation: Operation) -> HttpAnswer:
+    consumer = result.lti_consumer
+    body = build_request(
+        operation,
+        result.sourcedid,
+        message_id=str(uuid.uuid4()),
+        score=result.score if operation is Operation.REPLACE else None,
+        data=(result.data_name, result.data) if result.data_name else None,
+    )
+    signed = authorization(
+        result.service_url, body, key=consumer.consumer_key, secret=consumer.consumer_secret
+    )
+    return post(
+        result.service_url,
+        body,
+        {"Authorization": signed, "Content-Type": "application/xml"},
+        hosts=consumer.outcome_host_list,
+        networks=consumer.outcome_network_list,
+        timeout=conf.grade_timeout,
+    )
+
+
+def _is_throttled(answer: HttpAnswer) -> bool:
+    if answer.status == 403:
+        return bool(answer.retry_after) or bool(_THROTTLED.search(answer.body))
+    return answer.status == 429 or (answer.status == 503 and bool(answer.retry_after))
+
+
+def _retry_after(answer: HttpAnswer) -> float | None:
+    # RFC 9110 §10.2.3: seconds, or a date.
+    text = answer.retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max((aware - datetime.now(UTC)).total_seconds(), 0)
+
+
+def _for_people(description: str) -> str:
+    # Open edX repeats the whole request after its reason.
+    words = " ".join(description.partition("<")[0].split())
+    return "".join(char for char in words if char.isprintable())[:SAID_LENGTH]
+
+
+def _not_read(code: str, text: str) -> ScoreNotRead:
+    return ScoreNotRead(code, describe(code, text))
