@@ -1,0 +1,88 @@
+"""Our own pages: static, without cookies of ours, under a policy of their own.
+
+They are rendered without the request, so no context processor touches the session, and with a
+Content-Security-Policy that names their one style, so a site's strict policy cannot break them.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any
+
+from django.http import HttpResponse
+from django.template.loader import render_to_string
+from django.utils.safestring import mark_safe
+from django.utils.translation import get_language, get_language_bidi
+
+from lti_provider.models import LtiLaunch
+
+ANYONE = None
+_NOBODY = "'none'"
+
+
+class Page(HttpResponse):
+    """A page of ours, which says itself who may frame it."""
+
+
+def render_page(
+    name: str,
+    context: dict[str, Any],
+    *,
+    status: int = 200,
+    script: str | None = None,
+    frame_ancestors: Iterable[str] | None = ANYONE,
+) -> HttpResponse:
+    """The page ``lti_provider/<name>.html``.
+
+    ``script`` is the page's one script, ``lti_provider/<script>.js``. ``frame_ancestors`` are the
+    sources that may frame it; none of them makes it unframeable.
+    Sites override the templates and ``lti_provider/page.css`` as usual.
+    """
+    style = render_to_string("lti_provider/page.css")
+    code = render_to_string(f"lti_provider/{script}.js") if script else ""
+    content = render_to_string(
+        f"lti_provider/{name}.html",
+        {
+            **context,
+            "style": mark_safe(style),  # noqa: S308
+            "script": mark_safe(code),  # noqa: S308
+            "language": get_language() or "en",
+            "direction": "rtl" if get_language_bidi() else "ltr",
+        },
+    )
+    response = Page(content, status=status)
+    response.headers["Content-Security-Policy"] = _policy(style, code, frame_ancestors)
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cache-Control"] = "no-store"
+    if frame_ancestors is ANYONE or frame_ancestors:
+        response.xframe_options_exempt = True
+        # In a window that inherits its frame's sandbox, browsers refuse any other value.
+        response.headers["Cross-Origin-Opener-Policy"] = "unsafe-none"
+    else:
+        response.headers["X-Frame-Options"] = "DENY"
+    return response
+
+
+def _policy(style: str, code: str, frame_ancestors: Iterable[str] | None) -> str:
+    directives = ["default-src 'none'", f"style-src {_hash(style)}", "base-uri 'none'"]
+    if code:
+        directives += [f"script-src {_hash(code)}", "connect-src 'self'"]
+    if frame_ancestors is not ANYONE:
+        directives.append(f"frame-ancestors {' '.join(frame_ancestors) or _NOBODY}")
+    return "; ".join(directives)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def lost_session(back: str | None) -> HttpResponse:
+    """For a launched page that is opened without its launch; ``back`` leads to the LMS."""
+    return render_page("lost_session", {"back": back}, status=403)
+
+
+def wrong_role(launch: LtiLaunch) -> HttpResponse:
+    """For a launched page that is not for this person's role in the course."""
+    return render_page("wrong_role", {"back": launch.return_url}, status=403)

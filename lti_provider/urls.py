@@ -1,0 +1,33 @@
+"""``path("lti/", include("lti_provider.urls"))``"""
+
+from django.urls import path
+
+from lti_provider.views import (
+    AccountStartView,
+    AccountStateView,
+    AccountView,
+    CartridgeView,
+    ConnectionsView,
+    EnterView,
+    GradeView,
+    HealthView,
+    LaunchView,
+    NewWindowView,
+)
+
+app_name = "lti_provider"
+
+urlpatterns = [
+    path("launch/", LaunchView.as_view(), name="launch"),
+    path("launch/<path:target>", LaunchView.as_view(), name="launch_target"),
+    path("cartridge/", CartridgeView.as_view(), name="cartridge"),
+    path("cartridge/<path:target>", CartridgeView.as_view(), name="cartridge_target"),
+    path("enter/<str:handle>/", EnterView.as_view(), name="enter"),
+    path("enter/<str:handle>/window/", NewWindowView.as_view(), name="window"),
+    path("account/<str:handle>/", AccountView.as_view(), name="account"),
+    path("account/<str:handle>/start/", AccountStartView.as_view(), name="account_start"),
+    path("account/<str:handle>/state/", AccountStateView.as_view(), name="account_state"),
+    path("connections/", ConnectionsView.as_view(), name="connections"),
+    path("grades/<int:pk>/", GradeView.as_view(), name="grade"),
+    path("health/", HealthView.as_view(), name="health"),
+]

@@ -1,0 +1,25 @@
+"""Launch and enter, from the LMS's signed POST to the learner's page; and what became of grades."""
+
+from lti_provider.views.account import (
+    AccountStartView,
+    AccountStateView,
+    AccountView,
+    ConnectionsView,
+)
+from lti_provider.views.enter import EnterView, NewWindowView
+from lti_provider.views.grade import GradeView
+from lti_provider.views.health import HealthView
+from lti_provider.views.launch import CartridgeView, LaunchView
+
+__all__ = [
+    "AccountStartView",
+    "AccountStateView",
+    "AccountView",
+    "CartridgeView",
+    "ConnectionsView",
+    "EnterView",
+    "GradeView",
+    "HealthView",
+    "LaunchView",
+    "NewWindowView",
+]

@@ -1,0 +1,266 @@
+"""Linking an account: sign in on the site, confirm, and go on in the course's own frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import logout
+from django.contrib.auth.decorators import login_not_required, login_required
+from django.contrib.auth.mixins import AccessMixin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.middleware.csrf import get_token
+from django.urls import reverse
+from django.utils import translation
+from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.decorators import method_decorator
+from django.utils.text import format_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+
+from lti_provider import frames, sessions
+from lti_provider.backends import lti_backend
+from lti_provider.exceptions import EmailMissing, LinkDeclined, LinkRefused, OtherBrowser
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser
+from lti_provider.pages import render_page
+from lti_provider.platforms import email_setting
+from lti_provider.signals import user_linked
+from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.handle import HandleView, check_origin
+from lti_provider.views.refusal import SeeOther, refuse
+
+_SALT = "lti_provider.views.account"
+
+
+def ask_to_sign_in(
+    request: HttpRequest, launch: LtiLaunch, handle: str, *, framed: bool
+) -> HttpResponseBase:
+    """The first page of a launch that needs an account.
+
+    In a frame the site's sign-in opens in a window of its own, and the page waits for the link.
+    Raises EmailMissing if nobody could be linked anyway.
+    """
+    if launch.lti_consumer.account_match == LtiConsumer.AccountMatch.EMAIL:
+        _check_email(launch)
+    if not framed and request.user.is_authenticated:
+        return _to_confirmation(request, handle, framed=False)
+    context = {
+        "launch": launch,
+        "framed": framed,
+        "start_url": reverse("lti_provider:account_start", args=[handle]),
+        "state_url": reverse("lti_provider:account_state", args=[handle]),
+        "enter_url": request.path,
+        "secret": _poll_secret(handle),
+    }
+    with translation.override(launch.locale or translation.get_language()):
+        return render_page(
+            "sign_in",
+            context,
+            script="wait_for_link" if framed else None,
+            frame_ancestors=("'self'", *launch.frame_origins) if framed else (),
+        )
+
+
+def _check_email(launch: LtiLaunch) -> None:
+    if launch.message.email:
+        return
+    family = launch.message.get("tool_consumer_info_product_family_code")
+    setting = email_setting(family)
+    text = format_lazy("{} {}", EmailMissing.public_text, setting)
+    raise EmailMissing(setting).about(public_text=text)
+
+
+def _to_confirmation(request: HttpRequest, handle: str, *, framed: bool) -> HttpResponseBase:
+    path = reverse("lti_provider:account", args=[handle])
+    response = SeeOther(f"{path}?framed=1" if framed else path)
+    frames.bind_top_level(request, response, handle, path)
+    return response
+
+
+def _poll_secret(handle: str) -> str:
+    return salted_hmac(_SALT, handle, algorithm="sha256").hexdigest()
+
+
+class AccountStartView(HandleView):
+    """Takes a launch from our own page to the site's sign-in; the ``Origin`` proves the page."""
+
+    http_method_names = ["post"]
+    decorators = (csrf_exempt, *HandleView.decorators)
+
+    def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """Bind the handle to this browser and go to the confirmation, which asks to sign in."""
+        check_origin(request)
+        launch.note_link_refusal("")
+        return _to_confirmation(request, handle, framed=bool(request.POST.get("framed")))
+
+
+class AccountView(AccessMixin, HandleView):
+    """Names both identities and links them if the person says so; never framed."""
+
+    http_method_names = ["get", "post"]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = super().dispatch(request, *args, **kwargs)
+        frames.forbid_framing(response)
+        return response
+
+    # Sets the token's cookie on a site without Django's CSRF middleware too.
+    @method_decorator(csrf_protect)
+    def get(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """Ask, or say why this account cannot be the one."""
+        if (instead := self._instead(request, launch, handle)) is not None:
+            return instead
+        try:
+            lti_backend().may_link(request.user, launch)
+        except LinkRefused as refusal:
+            return self._refuse_link(request, launch, refusal)
+        return self._page("confirm_link", request, launch)
+
+    @method_decorator(csrf_protect)
+    def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """Link, decline, or sign out to sign in with another account."""
+        if (instead := self._instead(request, launch, handle)) is not None:
+            return instead
+        if "confirm" not in request.POST:
+            launch.note_link_refusal(LinkDeclined.code)
+            return self._refuse_link(request, launch, LinkDeclined())
+        try:
+            self._link(request, launch)
+        except LinkRefused as refusal:
+            return self._refuse_link(request, launch, refusal)
+        return self._go_on(request, launch, handle)
+
+    def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """A reload, after the course's frame has gone on, says again how it ended."""
+        if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
+            return self._page("linked", request, launch)
+        return super().used(request, launch, handle)
+
+    def _instead(
+        self, request: HttpRequest, launch: LtiLaunch, handle: str
+    ) -> HttpResponseBase | None:
+        if not frames.is_bound_top_level(request, handle):
+            raise OtherBrowser
+        if not launch.needs_account:
+            return self._go_on(request, launch, handle)
+        if "another" in request.POST:
+            launch.note_link_refusal("")
+            logout(request)
+        if not request.user.is_authenticated:
+            return self.handle_no_permission()
+        if sessions.is_made_by_launch(request):
+            return self._page("sign_in", request, launch)
+        return None
+
+    def _go_on(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        if _is_for_frame(request):
+            return self._page("linked", request, launch)
+        return SeeOther(reverse("lti_provider:enter", args=[handle]))
+
+    def _link(self, request: HttpRequest, launch: LtiLaunch) -> None:
+        user: Any = request.user
+        lti_backend().may_link(user, launch)
+        lti_user, is_new = LtiUser.objects.link(
+            launch.lti_consumer,
+            launch.message.user_id,
+            launch.user_digest,
+            user,
+            sessions.address_of(request),
+        )
+        if is_new:
+            user_linked.send(sender=LtiUser, request=request, lti_user=lti_user, launch=launch)
+
+    def _refuse_link(
+        self, request: HttpRequest, launch: LtiLaunch, refusal: LinkRefused
+    ) -> HttpResponse:
+        return refuse(
+            request,
+            self.with_what_is_known(refusal),
+            lambda: self._page("link_refused", request, launch, refusal),
+        )
+
+    def _page(
+        self,
+        name: str,
+        request: HttpRequest,
+        launch: LtiLaunch,
+        refusal: LinkRefused | None = None,
+    ) -> HttpResponse:
+        context = {
+            "launch": launch,
+            "account": _account_name(request.user),
+            "csrf_token": get_token(request),
+            "refusal": refusal,
+            "declined": isinstance(refusal, LinkDeclined),
+            "back": launch.return_url,
+        }
+        with translation.override(launch.locale or translation.get_language()):
+            return render_page(
+                name, context, status=refusal.status if refusal else 200, frame_ancestors=()
+            )
+
+
+def _is_for_frame(request: HttpRequest) -> bool:
+    return "framed" in request.GET
+
+
+def _account_name(user: Any) -> str:
+    username = str(user.get_username())
+    full_name = str(user.get_full_name()) if hasattr(user, "get_full_name") else ""
+    return f"{full_name} ({username})" if full_name and full_name != username else username
+
+
+class AccountStateView(DecoratedView):
+    """Tells the waiting page, which has a secret of its own, how far its person is."""
+
+    http_method_names = ["get"]
+    decorators = (login_not_required, never_cache)
+
+    def get(self, request: HttpRequest, handle: str) -> HttpResponse:
+        """``state``: waiting, linked, declined, or ended."""
+        given = request.headers.get("X-Lti-Secret", "")
+        launch = LtiLaunch.objects.with_handle(handle)
+        if launch is None or not constant_time_compare(given, _poll_secret(handle)):
+            return JsonResponse({"state": "ended"}, status=404)
+        return JsonResponse({"state": _state(launch)})
+
+
+def _state(launch: LtiLaunch) -> str:
+    over = launch.entered_at is not None or launch.is_expired
+    if over or not launch.lti_consumer.is_active:
+        return "ended"
+    if not launch.needs_account:
+        return "linked"
+    return "declined" if launch.link_refusal_code else "waiting"
+
+
+class ConnectionsView(DecoratedView):
+    """The learner's page of LTI connections: what is linked, and how to undo it."""
+
+    http_method_names = ["get", "post"]
+    decorators = (login_required, never_cache, csrf_protect)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """List the links of the account that is signed in."""
+        user: Any = request.user
+        context = {
+            "links": self._links(user),
+            "account": _account_name(user),
+            "csrf_token": get_token(request),
+        }
+        return render_page("connections", context, frame_ancestors=())
+
+    def post(self, request: HttpRequest) -> HttpResponseBase:
+        """End the link named ``link``."""
+        user: Any = request.user
+        number = request.POST.get("link")
+        for lti_user in self._links(user):
+            if str(lti_user.pk) == number:
+                lti_user.unlink(LtiLinkEvent.How.BY_PERSON, user, sessions.address_of(request))
+        # Of a session that this ended, the page asks to sign in.
+        return SeeOther(request.path)
+
+    def _links(self, user: Any) -> QuerySet[LtiUser]:
+        linked = LtiUser.objects.filter(user=user, linked_at__isnull=False)
+        return linked.select_related("lti_consumer").order_by("pk")

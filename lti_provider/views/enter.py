@@ -1,0 +1,164 @@
+"""EnterView: from a one-time handle to a session, where the browser shows what it keeps."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.csrf import get_token
+from django.urls import reverse
+from django.utils import translation
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+
+from lti_provider import events, frames, sessions
+from lti_provider.exceptions import (
+    LaunchUsed,
+    OtherBrowser,
+    UnknownFrameOrigin,
+)
+from lti_provider.models import LtiLaunch, LtiResourceLink, LtiResult
+from lti_provider.pages import render_page
+from lti_provider.signals import user_launched
+from lti_provider.views.account import ask_to_sign_in
+from lti_provider.views.handle import HandleView, check_origin
+from lti_provider.views.refusal import SeeOther
+
+
+class EnterView(HandleView):
+    """Claims the handle and signs the learner in, in this browser and only once."""
+
+    # A HEAD must not use the handle up.
+    http_method_names = ["get", "post"]
+
+    def get(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """Go to the content, after a question where somebody else's session is at stake."""
+        framed = self._is_framed(request, handle)
+        if framed and not launch.frame_origins:
+            raise UnknownFrameOrigin
+        if not frames.is_bound(request, handle):
+            if not framed or frames.FrameMarker.read(request) is not None:
+                raise OtherBrowser
+            return self._offer_new_window(launch, handle)
+        if launch.needs_account:
+            return ask_to_sign_in(request, launch, handle, framed=framed)
+        if self._is_somebody_else(request, launch, framed=framed):
+            # The question must not be framed, so a frame goes on to where it can be asked.
+            return self._offer_new_window(launch, handle) if framed else self._ask(request, launch)
+        return self._enter(request, launch, framed=framed)
+
+    @method_decorator(csrf_protect)
+    def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """The answer to the question: replace the session."""
+        if not frames.is_bound(request, handle):
+            raise OtherBrowser
+        return self._enter(request, launch, framed=self._is_framed(request, handle))
+
+    def _is_framed(self, request: HttpRequest, handle: str) -> bool:
+        if frames.may_be_framed(request) and frames.may_be_top_level(request):
+            return not frames.is_bound_top_level(request, handle)
+        return frames.may_be_framed(request)
+
+    def _is_somebody_else(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> bool:
+        # A framed jar has only sessions of launches, unless the browser ignores Partitioned.
+        if not request.user.is_authenticated or (framed and sessions.has_launches(request)):
+            return False
+        return launch.lti_user is None or launch.lti_user.user_id != request.user.pk
+
+    def _offer_new_window(self, launch: LtiLaunch, handle: str) -> HttpResponse:
+        action = reverse("lti_provider:window", args=[handle])
+        with translation.override(launch.locale or translation.get_language()):
+            return render_page(
+                "new_window",
+                {"action": action, "launch": launch},
+                script="ask_for_full_window" if _asks_canvas(launch) else None,
+                frame_ancestors=("'self'", *launch.frame_origins),
+            )
+
+    # Sets the token's cookie on a site without Django's CSRF middleware too.
+    @method_decorator(csrf_protect)
+    def _ask(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
+        context = {
+            "title": launch.message.get("resource_link_title"),
+            "platform": launch.platform_name,
+            "signed_in": request.user.get_username(),
+            "csrf_token": get_token(request),
+            "back": launch.return_url,
+        }
+        with translation.override(launch.locale or translation.get_language()):
+            return render_page("replace_session", context, frame_ancestors=())
+
+    def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
+        if not launch.claim():
+            raise LaunchUsed
+        user = authenticate(request, launch=launch)
+        if user is None:
+            raise ImproperlyConfigured(
+                "Add 'lti_provider.backends.LtiBackend' to AUTHENTICATION_BACKENDS."
+            )
+        launch.resource_link = LtiResourceLink.objects.keep(
+            launch.lti_consumer, launch.message, launch.resource_link
+        )
+        result = LtiResult.objects.keep(
+            launch.lti_consumer,
+            launch.message,
+            user_digest=launch.user_digest,
+            link_digest=launch.link_digest,
+            known=launch.result,
+        )
+        if result is not None:
+            launch.result = result
+        sessions.sign_in(request, user, launch, framed=framed)
+        events.report(
+            events.USER_LAUNCHED,
+            consumer=launch.lti_consumer_id,
+            launch=launch.pk,
+            secret=launch.signed_with,
+        )
+        user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
+        return self._to_content(request, launch, framed=framed)
+
+    def _to_content(
+        self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
+    ) -> HttpResponseBase:
+        response = SeeOther(sessions.url_of(launch))
+        frames.unbind(request, response, request.path)
+        if framed:
+            frames.FrameMarker.of(launch).leave(request, response)
+        if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
+            response.set_cookie(
+                settings.LANGUAGE_COOKIE_NAME,
+                launch.locale,
+                path=settings.LANGUAGE_COOKIE_PATH,
+                domain=settings.LANGUAGE_COOKIE_DOMAIN,
+                secure=settings.LANGUAGE_COOKIE_SECURE,
+                httponly=settings.LANGUAGE_COOKIE_HTTPONLY,
+                samesite=settings.LANGUAGE_COOKIE_SAMESITE,
+            )
+        return response
+
+
+def _asks_canvas(launch: LtiLaunch) -> bool:
+    # Canvas launches anew in the whole window if its tool asks for that.
+    family = launch.message.get("tool_consumer_info_product_family_code")
+    return family == "canvas" and bool(launch.launch_url)
+
+
+class NewWindowView(HandleView):
+    """Takes a launch from a frame whose browser keeps no cookies to a window of its own.
+
+    Without cookies there is no CSRF token; the ``Origin`` proves that our own page was clicked.
+    """
+
+    http_method_names = ["post"]
+    decorators = (csrf_exempt, *HandleView.decorators)
+
+    def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """Bind the handle to this window's browser."""
+        check_origin(request)
+        path = reverse("lti_provider:enter", args=[handle])
+        response = SeeOther(path)
+        frames.bind_top_level(request, response, handle, path)
+        return response

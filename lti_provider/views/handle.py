@@ -1,0 +1,75 @@
+"""What every view of a handle starts with."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.exceptions import (
+    ConsumerInactive,
+    ForeignOrigin,
+    LaunchExpired,
+    LaunchRefused,
+    LaunchUsed,
+    UnknownHandle,
+)
+from lti_provider.models import LtiLaunch
+from lti_provider.reports import LaunchReporterFilter
+from lti_provider.views.decorated import DecoratedView, Decorators
+from lti_provider.views.refusal import refuse
+
+
+class HandleView(DecoratedView):
+    """Finds the launch of a handle, or says why there is none to enter."""
+
+    decorators: ClassVar[Decorators] = (
+        login_not_required,
+        never_cache,
+        sensitive_variables(),
+        transaction.non_atomic_requests,
+    )
+    launch: LtiLaunch | None = None
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        request.exception_reporter_filter = LaunchReporterFilter()
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            self.launch = LtiLaunch.objects.with_handle(kwargs["handle"])
+            if self.launch is None:
+                raise UnknownHandle
+            if self.launch.entered_at is not None:
+                return self.used(request, self.launch, kwargs["handle"])
+            if self.launch.is_expired:
+                raise LaunchExpired
+            if self.launch.is_over:
+                raise ConsumerInactive
+            return super().dispatch(request, self.launch, **kwargs)
+        except LaunchRefused as refusal:
+            return refuse(request, self.with_what_is_known(refusal))
+
+    def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """The answer where a launch was entered before. Raises LaunchUsed."""
+        raise LaunchUsed
+
+    def with_what_is_known(self, refusal: LaunchRefused) -> LaunchRefused:
+        """Tell whoever answers the refusal whose launch it was."""
+        if self.launch is not None:
+            refusal.about(consumer=self.launch.lti_consumer, message=self.launch.message)
+        return refusal
+
+
+def check_origin(request: HttpRequest) -> None:
+    """Admit only POSTs of our own pages, where a browser without cookies has no CSRF token.
+
+    Raises ForeignOrigin.
+    """
+    if request.headers.get("Origin") != f"{request.scheme}://{request.get_host()}":
+        raise ForeignOrigin

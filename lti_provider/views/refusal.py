@@ -1,0 +1,128 @@
+"""The one place that turns a refusal into an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import translation
+
+from lti_provider import events, oauth
+from lti_provider.exceptions import (
+    InvalidSignature,
+    LaunchRefused,
+    LinkRefused,
+    ReturnableRefusal,
+    SecretUnreadable,
+    UnknownConsumerKey,
+)
+from lti_provider.message import LaunchMessage
+from lti_provider.models import LtiLaunch
+from lti_provider.pages import render_page
+from lti_provider.signals import launch_refused, link_refused
+
+_MESSAGE_LENGTH = 300
+# What the integers of every database hold.
+_LARGEST_DIFFERENCE = 2**31 - 1
+
+
+class SeeOther(HttpResponseRedirect):
+    """303: the next request is a GET, whatever this one was."""
+
+    status_code = 303
+
+
+def refuse(
+    request: HttpRequest,
+    refusal: LaunchRefused,
+    answer: Callable[[], HttpResponse] | None = None,
+) -> HttpResponse:
+    """Log and report a refusal; send the person back to the LMS or show our own page.
+
+    ``answer`` makes a page with more to it.
+    """
+    consumer = None if refusal.consumer is None else refusal.consumer.pk
+    events.report(events.LAUNCH_REFUSED, code=refusal.code, consumer=consumer)
+    signal = link_refused if isinstance(refusal, LinkRefused) else launch_refused
+    signal.send(sender=type(refusal), request=request, refusal=refusal, consumer=refusal.consumer)
+    with translation.override(_language(refusal)):
+        response = _answer(refusal) if answer is None else answer()
+    if refusal.consumer is not None:
+        _log_when_sent(response, request, refusal)
+    return response
+
+
+def _language(refusal: LaunchRefused) -> str:
+    locale = refusal.message.locale if refusal.message is not None else None
+    return locale or translation.get_language() or settings.LANGUAGE_CODE
+
+
+def _answer(refusal: LaunchRefused) -> HttpResponse:
+    message: LaunchMessage | None = refusal.message
+    back = message.return_url if message is not None else None
+    if back and isinstance(refusal, ReturnableRefusal):
+        return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
+    # Unknown keys, lost secrets and wrong signatures look the same from outside.
+    same = isinstance(refusal, UnknownConsumerKey | SecretUnreadable)
+    shown = InvalidSignature if same else refusal
+    platform = message.get("tool_consumer_instance_name") if message is not None else ""
+    return render_page(
+        "refused",
+        {"text": shown.public_text, "code": shown.code, "back": back, "platform": platform},
+        status=shown.status,
+    )
+
+
+def _with_message(url: str, text: str, code: str) -> str:
+    parts = urlsplit(url)
+    added = urlencode({"lti_errormsg": text[:_MESSAGE_LENGTH], "lti_errorlog": code})
+    query = f"{parts.query}&{added}" if parts.query else added
+    return urlunsplit(parts._replace(query=query))
+
+
+def _log_when_sent(response: HttpResponse, request: HttpRequest, refusal: LaunchRefused) -> None:
+    # A known key must not answer later than an unknown one, so the work waits for the response.
+    close = response.close
+
+    def log_and_close() -> None:
+        try:
+            LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_details, request, refusal))
+        except DatabaseError:
+            events.report(
+                events.LAUNCH_REFUSED_NOT_LOGGED,
+                exc_info=True,
+                code=refusal.code,
+                consumer=refusal.consumer.pk,
+            )
+        close()
+
+    response.close = log_and_close  # type: ignore[method-assign]
+
+
+def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    if refusal.form is not None:
+        details["launch_url"] = refusal.form.url
+        details["clock_difference"] = _clock_difference(refusal.form.oauth)
+    if refusal.message is not None:
+        kept = refusal.message.without_personal_data(refusal.consumer.personal_data_kept)
+        details["message_pairs"] = kept.pairs
+    if isinstance(refusal, InvalidSignature):
+        diagnosis = oauth.diagnose(request, refusal.form, refusal.consumer)
+        refusal.about(hint=diagnosis.cause)
+        details["base_string"] = diagnosis.base_string
+    return details
+
+
+def _clock_difference(parameters: dict[str, str]) -> int | None:
+    try:
+        difference = int(parameters["oauth_timestamp"]) - int(time.time())
+    except (KeyError, ValueError):
+        return None
+    return difference if abs(difference) <= _LARGEST_DIFFERENCE else None
