@@ -1,0 +1,16 @@
+"""The administrator's pages."""
+
+from lti_provider.admin.consumer import LtiConsumerAdmin
+from lti_provider.admin.launch import LtiLaunchAdmin
+from lti_provider.admin.people import LtiLinkEventAdmin, LtiResourceLinkAdmin, LtiUserAdmin
+from lti_provider.admin.result import LtiResultAdmin, LtiServiceHostAdmin
+
+__all__ = [
+    "LtiConsumerAdmin",
+    "LtiLaunchAdmin",
+    "LtiLinkEventAdmin",
+    "LtiResourceLinkAdmin",
+    "LtiResultAdmin",
+    "LtiServiceHostAdmin",
+    "LtiUserAdmin",
+]

@@ -1,0 +1,428 @@
+"""LTI consumers: add one, copy its values into the LMS, keep its secret secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.widgets import AdminSplitDateTime
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
+from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.timezone import localtime
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
+from lti_provider.exceptions import SecretUnreadable
+from lti_provider.models import LtiConsumer, LtiResult, LtiUser
+from lti_provider.models.consumer import generate_key, generate_secret
+from lti_provider.models.secret import SECRET_LENGTH, unseal_all, validate_secret
+
+if TYPE_CHECKING:
+    ConsumerModelForm = forms.ModelForm[LtiConsumer]
+    ConsumerModelAdmin = admin.ModelAdmin[LtiConsumer]
+else:
+    ConsumerModelForm, ConsumerModelAdmin = forms.ModelForm, admin.ModelAdmin
+
+_ROTATE_URL = "admin:lti_provider_lticonsumer_rotate"
+_OVERLAP = timedelta(days=7)
+_COPY = {"data-lti-copy": _("Copy"), "data-lti-copied": _("Copied")}
+
+
+class CopyableInput(forms.TextInput):
+    """A line with a button that copies it."""
+
+    def __init__(self) -> None:
+        super().__init__({"class": "vTextField", "spellcheck": "false", **_COPY})
+
+
+class SecretInput(forms.PasswordInput):
+    """A masked input; ``reveal_url`` tells where a stored secret can be asked for."""
+
+    template_name = "lti_provider/admin/secret_input.html"
+    reveal_url = ""
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        return {**super().get_context(name, value, attrs), "reveal_url": self.reveal_url}
+
+
+class LtiConsumerForm(ConsumerModelForm):
+    """Keys and secrets are taken to the letter; a stored secret never leaves with the form."""
+
+    launch_url = forms.CharField(
+        label=_("Launch URL"),
+        required=False,
+        disabled=True,
+        widget=CopyableInput(),
+        help_text=_("Add the path of a page to launch it directly, such as …/launch/lessons/1/."),
+    )
+    consumer_key = forms.CharField(
+        initial=generate_key,
+        label=capfirst(LtiConsumer._meta.get_field("consumer_key").verbose_name),
+        help_text=LtiConsumer._meta.get_field("consumer_key").help_text,
+        max_length=255,
+        strip=False,
+        widget=CopyableInput(),
+    )
+    consumer_secret = forms.CharField(
+        initial=generate_secret,
+        label=capfirst(LtiConsumer._meta.get_field("consumer_secret").verbose_name),
+        help_text=LtiConsumer._meta.get_field("consumer_secret").help_text,
+        max_length=SECRET_LENGTH,
+        strip=False,
+        validators=[validate_secret],
+        widget=SecretInput(
+            render_value=True,
+            attrs={"class": "vTextField", "autocomplete": "new-password", **_COPY},
+        ),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance._state.adding or "consumer_secret" not in self.fields:
+            return
+        self._stored_secret = self.instance.stored_secret
+        field = self.fields["consumer_secret"]
+        field.required = False
+        field.initial = None
+        field.help_text = _("Leave blank to keep the present one.")
+        widget: Any = field.widget
+        widget.render_value = False
+        widget.reveal_url = reverse(REVEAL_URL, args=[self.instance.pk])
+
+    class Meta:
+        widgets = {
+            "frame_origins": forms.Textarea({"rows": 3, "class": "vLargeTextField"}),
+            "launch_targets": forms.Textarea({"rows": 3, "class": "vLargeTextField"}),
+        }
+
+    class Media:
+        js = ("lti_provider/admin.js",)
+        css = {"all": ("lti_provider/admin.css",)}
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """What the history names: a secret that was only shown or left blank did not change."""
+        typed = self.data.get(self.add_prefix("consumer_secret"), "")
+        same = not self.instance._state.adding and typed in ("", *unseal_all(self._stored_secret))
+        return [name for name in super().changed_data if not (same and name == "consumer_secret")]
+
+    def clean_consumer_secret(self) -> str:
+        """A blank keeps what is stored, whether or not it can be decrypted."""
+        return self.cleaned_data["consumer_secret"] or self.instance.stored_secret
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # What is stored is no input: a secret whose key is lost does not block other changes.
+        kept = set() if self.data.get(self.add_prefix("consumer_secret")) else {"consumer_secret"}
+        return {*super()._get_validation_exclusions(), *kept}  # type: ignore[misc]
+
+
+class RotateSecretForm(forms.Form):
+    """How long the present secret goes on, and a new one if the LMS has made it."""
+
+    until = forms.SplitDateTimeField(
+        label=_("Accept the present secret until"),
+        initial=lambda: localtime(timezone.now() + _OVERLAP).replace(second=0, microsecond=0),
+        widget=AdminSplitDateTime(),
+        help_text=_("Time to change it in the LMS. A moment that has passed ends it at once."),
+    )
+    secret = forms.CharField(
+        label=_("New secret"),
+        required=False,
+        strip=False,
+        max_length=SECRET_LENGTH,
+        validators=[validate_secret],
+        widget=forms.PasswordInput({"class": "vTextField", "autocomplete": "new-password"}),
+        help_text=_("Leave blank to have one made."),
+    )
+
+
+@admin.register(LtiConsumer)
+class LtiConsumerAdmin(ConsumerModelAdmin):
+    """One entry for each external LMS."""
+
+    form = LtiConsumerForm
+    list_display = (
+        "consumer_name",
+        "consumer_key",
+        "is_active",
+        "require_user_account",
+        "undelivered_grades",
+    )
+    list_filter = ("is_active", "require_user_account")
+    readonly_fields = ("undelivered_grades", "secrets")
+    actions = ("deactivate",)
+    search_fields = ("consumer_name", "consumer_key", "instance_guid")
+    fieldsets = (
+        (None, {"fields": ("consumer_name", "is_active")}),
+        (
+            _("To copy into the LMS"),
+            {"fields": ("launch_url", "consumer_key", "consumer_secret", "secrets", "expires_at")},
+        ),
+        (
+            _("People"),
+            {
+                "fields": (
+                    "require_user_account",
+                    "account_match",
+                    "allow_staff",
+                    "personal_data",
+                )
+            },
+        ),
+        (_("Installation"), {"fields": ("instance_guid", "guid_policy")}),
+        (
+            _("Limits"),
+            {
+                "fields": (
+                    "launch_targets",
+                    "frame_origins",
+                    "origin_check",
+                    "minimum_signature_method",
+                    "timestamp_window",
+                )
+            },
+        ),
+        (
+            _("Grades"),
+            {"fields": ("undelivered_grades", "outcome_hosts", "outcome_networks")},
+        ),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: LtiConsumer | None = None) -> Any:
+        """Without the right to change, neither the secret nor what goes with it is shown."""
+        fieldsets = super().get_fieldsets(request, obj)
+        hidden = {"consumer_secret", "launch_url"}
+        if obj is None:
+            hidden = {"secrets"}
+        elif self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (
+                name,
+                {
+                    **options,
+                    "fields": [field for field in options["fields"] if field not in hidden],
+                },
+            )
+            for name, options in fieldsets
+        ]
+
+    def get_form(
+        self,
+        request: HttpRequest,
+        obj: LtiConsumer | None = None,
+        change: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The form, with the launch URL as this request's host has it."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.base_fields["launch_url"] = copy(form.base_fields["launch_url"])
+        form.base_fields["launch_url"].initial = _launch_url(request)
+        return form
+
+    def save_model(self, request: HttpRequest, obj: LtiConsumer, form: Any, change: bool) -> None:
+        """Save, and point at blanks that were probably pasted by accident."""
+        if "consumer_secret" in form.changed_data:
+            obj.secret_used_at = None
+        super().save_model(request, obj, form, change)
+        if any(text and text != text.strip() for text in (obj.consumer_key, *_secret_of(obj))):
+            messages.warning(
+                request,
+                gettext(
+                    "Consumer key or secret begins or ends with a blank. It was kept, since an "
+                    "LMS may have such a one; if it was pasted by accident, correct it."
+                ),
+            )
+
+    def response_add(
+        self, request: HttpRequest, obj: LtiConsumer, post_url_continue: Any = None
+    ) -> HttpResponse:
+        """After a new consumer comes its set-up page."""
+        leads_on = {"_addanother", "_continue", "_saveasnew", IS_POPUP_VAR}.isdisjoint(request.POST)
+        if not leads_on or not self.has_view_permission(request, obj):
+            return super().response_add(request, obj, post_url_continue)
+        text = gettext("“%(name)s” was added. Now set up the learning platform with these values.")
+        messages.success(request, text % {"name": obj})
+        return HttpResponseRedirect(setup_url(obj))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Consumers that learners depend on are not deleted; count, and say what to do instead."""
+        sentences = [sentence for consumer in objs for sentence in _dependents(consumer)]
+        if not sentences:
+            return super().get_deleted_objects(objs, request)
+        return [], {}, set(), sentences
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LtiConsumer]:
+        """Count in one read what ``undelivered_grades`` shows."""
+        undelivered = LtiResult.objects.undelivered().filter(lti_consumer=OuterRef("pk"))
+        count = undelivered.order_by().values("lti_consumer").annotate(count=Count("pk"))
+        return super().get_queryset(request).annotate(undelivered=Subquery(count.values("count")))
+
+    @admin.display(description=_("undelivered grades"))
+    def undelivered_grades(self, consumer: LtiConsumer) -> SafeString | str:
+        """How many grades wait or failed; leads to them."""
+        count = getattr(consumer, "undelivered", None)
+        if not count:
+            return "0" if consumer.pk else "-"
+        query = f"?lti_consumer__id__exact={consumer.pk}&undelivered=yes"
+        url = reverse("admin:lti_provider_ltiresult_changelist") + query
+        return format_html('<a href="{}">{}</a>', url, count)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages that show and rotate a secret, and those that help to set up the LMS."""
+        setup = ConsumerSetup(self)
+        secret = path(
+            "<path:object_id>/secret/",
+            self.admin_site.admin_view(self.secret_view),
+            name=REVEAL_URL.removeprefix("admin:"),
+        )
+        rotate = path(
+            "<path:object_id>/rotate/",
+            self.admin_site.admin_view(self.rotate_view),
+            name=_ROTATE_URL.removeprefix("admin:"),
+        )
+        return [secret, rotate, *setup.get_urls(), *super().get_urls()]
+
+    @admin.display(description=_("secrets in force"))
+    def secrets(self, consumer: LtiConsumer) -> SafeString:
+        """Which secrets are accepted until when, when each was last used, and how to rotate."""
+        url = reverse(_ROTATE_URL, args=[consumer.pk])
+        link = format_html('<a class="button" href="{}">{}</a>', url, gettext("Rotate secret"))
+        return format_html_join(
+            "", "{}<br>", ((line,) for line in (*_secret_lines(consumer), link))
+        )
+
+    @admin.action(
+        description=_("Deactivate the selected LTI consumers and end their sessions"),
+        permissions=["change"],
+    )
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[LtiConsumer]) -> None:
+        """Refuse launches, and end the sessions that came from them."""
+        for consumer in queryset:
+            consumer.set_active(False)
+            self.log_change(request, consumer, gettext("Deactivated."))
+        messages.success(request, gettext("Deactivated. Sessions end at their next request."))
+
+    @method_decorator((never_cache, sensitive_variables()))
+    def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Take a new secret and accept the old one for a while; note both in the history."""
+        consumer = self.get_object(request, unquote(object_id))
+        if consumer is None or not self.has_change_permission(request, consumer):
+            raise PermissionDenied
+        if request.method == "POST" and "end" in request.POST:
+            consumer.end_previous_secret()
+            return self._rotated(request, consumer, gettext("Ended the previous secret."))
+        form = RotateSecretForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            until = form.cleaned_data["until"]
+            consumer.rotate_secret(until, form.cleaned_data["secret"])
+            text = gettext(
+                "Rotated the consumer secret; the previous one is accepted until %(at)s."
+            )
+            return self._rotated(request, consumer, text % {"at": _at(until)})
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Rotate secret"),
+            "opts": self.opts,
+            "original": consumer,
+            "form": form,
+            "media": self.media + form.media,
+            "lines": _secret_lines(consumer),
+        }
+        return TemplateResponse(request, "lti_provider/admin/rotate.html", context)
+
+    def _rotated(self, request: HttpRequest, consumer: LtiConsumer, text: str) -> HttpResponse:
+        self.log_change(request, consumer, text)
+        messages.success(request, text)
+        return HttpResponseRedirect(
+            reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
+        )
+
+    @method_decorator((never_cache, sensitive_variables()))
+    def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show a secret to whoever may change it, by POST, and note that in the history."""
+        consumer = self.get_object(request, unquote(object_id))
+        if consumer is None or not self.has_change_permission(request, consumer):
+            raise PermissionDenied
+        revealed = request.method == "POST" and not consumer.is_secret_unreadable
+        if revealed:
+            self.log_change(request, consumer, gettext("Showed the consumer secret."))
+            if request.accepts("application/json") and not request.accepts("text/html"):
+                return JsonResponse({"secret": consumer.consumer_secret})
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Consumer secret"),
+            "opts": self.opts,
+            "original": consumer,
+            "secret": consumer.consumer_secret if revealed else None,
+            "unreadable": SecretUnreadable.hint if consumer.is_secret_unreadable else None,
+        }
+        return TemplateResponse(request, "lti_provider/admin/secret.html", context)
+
+
+def _dependents(consumer: LtiConsumer) -> Iterator[str]:
+    if users := LtiUser.objects.filter(lti_consumer=consumer).count():
+        yield ngettext(
+            "“%(name)s” has %(count)d LTI user. Deactivate it instead: launches are refused "
+            "then, and accounts stay.",
+            "“%(name)s” has %(count)d LTI users. Deactivate it instead: launches are refused "
+            "then, and accounts stay.",
+            users,
+        ) % {"name": consumer, "count": users}
+    if results := LtiResult.objects.filter(lti_consumer=consumer).count():
+        yield ngettext(
+            "“%(name)s” has %(count)d grade.",
+            "“%(name)s” has %(count)d grades.",
+            results,
+        ) % {"name": consumer, "count": results}
+
+
+def _secret_of(consumer: LtiConsumer) -> list[str | None]:
+    return unseal_all(consumer.stored_secret)
+
+
+def _secret_lines(consumer: LtiConsumer) -> list[str]:
+    lines = [gettext("Present secret: %(use)s.") % {"use": _last_use(consumer.secret_used_at)}]
+    if consumer.is_secret_unreadable:
+        lines.append(str(SecretUnreadable.hint))
+    if consumer.accepts_previous_secret:
+        text = gettext("Previous secret: accepted until %(at)s, %(use)s.")
+        use = _last_use(consumer.previous_secret_used_at)
+        lines.append(text % {"at": _at(consumer.previous_secret_until), "use": use})
+    if consumer.is_expired:
+        lines.append(gettext("Neither is accepted: the credentials have expired."))
+    return lines
+
+
+def _last_use(at: datetime | None) -> str:
+    return gettext("last used %(at)s") % {"at": _at(at)} if at else gettext("not used yet")
+
+
+def _at(moment: datetime | None) -> str:
+    return date_format(localtime(moment), "DATETIME_FORMAT")
+
+
+def _launch_url(request: HttpRequest) -> str:
+    try:
+        return request.build_absolute_uri(reverse("lti_provider:launch"))
+    except NoReverseMatch:
+        return gettext("Add include('lti_provider.urls') to the site's URLs first.")

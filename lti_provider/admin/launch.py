@@ -1,0 +1,197 @@
+"""The launch log: who came, who was refused, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+
+from lti_provider.admin.paginator import BoundedPaginator
+from lti_provider.exceptions import LaunchRefused, OtherInstallation
+from lti_provider.models import LtiConsumer, LtiLaunch
+
+if TYPE_CHECKING:
+    LaunchModelAdmin = admin.ModelAdmin[LtiLaunch]
+else:
+    LaunchModelAdmin = admin.ModelAdmin
+
+_NOTHING = "-"
+_ACCEPT_URL = "admin:lti_provider_ltilaunch_accept"
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    """Accepted, refused, or refused for one reason."""
+
+    title = _("outcome")
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        codes = [(code, code) for code in sorted(LaunchRefused.by_code())]
+        return [("accepted", _("Accepted")), ("refused", _("Refused")), *codes]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[LtiLaunch]) -> QuerySet[LtiLaunch]:
+        value = self.value()
+        if value == "accepted":
+            return queryset.filter(refusal_code="")
+        if value == "refused":
+            return queryset.filter(refusal_code__gt="")
+        return queryset.filter(refusal_code=value) if value else queryset
+
+
+@admin.register(LtiLaunch)
+class LtiLaunchAdmin(LaunchModelAdmin):
+    """Read only; refusals are kept in bounds, accepted launches until they are purged."""
+
+    list_display = ("received_at", "outcome", "lti_consumer", "person", "place")
+    list_filter = (OutcomeFilter, "lti_consumer")
+    list_select_related = ("lti_consumer", "lti_user", "resource_link__lti_context")
+    ordering = ("-pk",)
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    fieldsets = (
+        (None, {"fields": ("received_at", "entered_at", "lti_consumer", "outcome")}),
+        (_("What happened"), {"fields": ("what_happened", "what_to_do")}),
+        (_("What the LMS sent"), {"fields": ("person", "roles_sent", "place", "installation")}),
+        (
+            _("Details"),
+            {
+                "fields": (
+                    "target",
+                    "signed_with",
+                    "launch_url",
+                    "clock_difference",
+                    "foreign_origin",
+                    "signed_text",
+                )
+            },
+        ),
+    )
+    change_form_template = "admin/lti_provider/ltilaunch/change_form.html"
+
+    class Media:
+        css = {"all": ("lti_provider/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Launches add them."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: LtiLaunch | None = None) -> bool:
+        """A log is not edited."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: LtiLaunch | None = None) -> bool:
+        """``lti_purge`` deletes them, live nonces excepted."""
+        return False
+
+    @admin.display(description=_("outcome"))
+    def outcome(self, launch: LtiLaunch) -> str:
+        """Accepted, or the code of the refusal."""
+        if launch.refusal_code:
+            return launch.refusal_code
+        return gettext("opened") if launch.entered_at else gettext("accepted, not opened yet")
+
+    @admin.display(description=_("person"))
+    def person(self, launch: LtiLaunch) -> str:
+        """The LMS's id of the person."""
+        return launch.message.user_id or _NOTHING
+
+    @admin.display(description=_("activity"))
+    def place(self, launch: LtiLaunch) -> str:
+        """Course and activity, as the LMS calls them."""
+        message = launch.message
+        course = message.get("context_title") or message.get("context_label")
+        activity = message.get("resource_link_title") or message.resource_link_id
+        return " / ".join(part for part in (course, activity) if part) or _NOTHING
+
+    @admin.display(description=_("roles"))
+    def roles_sent(self, launch: LtiLaunch) -> str:
+        """Roles as they were sent."""
+        return launch.message.get("roles") or _NOTHING
+
+    @admin.display(description=_("installation"))
+    def installation(self, launch: LtiLaunch) -> str:
+        """What the LMS calls itself."""
+        return launch.message.instance_guid or _NOTHING
+
+    @admin.display(description=_("what happened"))
+    def what_happened(self, launch: LtiLaunch) -> Any:
+        """What the learner was told."""
+        refusal = LaunchRefused.by_code().get(launch.refusal_code)
+        return refusal.public_text if refusal else self.outcome(launch)
+
+    @admin.display(description=_("likely cause and what to do"))
+    def what_to_do(self, launch: LtiLaunch) -> str:
+        """The operator's hint."""
+        return launch.refusal_hint or _NOTHING
+
+    @admin.display(description=_("signature base string"))
+    def signed_text(self, launch: LtiLaunch) -> SafeString | str:
+        """One parameter a line; personal data is masked."""
+        if not launch.base_string:
+            return _NOTHING
+        return format_html('<code class="lti-code">{}</code>', launch.base_string)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Offer what can be done about another installation."""
+        launch = self.get_object(request, object_id)
+        if launch is not None and launch.refusal_code == OtherInstallation.code:
+            extra_context = {**(extra_context or {}), **self._installation_context(request, launch)}
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def _installation_context(self, request: HttpRequest, launch: LtiLaunch) -> dict[str, Any]:
+        if not request.user.has_perm("lti_provider.change_lticonsumer"):
+            return {}
+        seen = launch.message.instance_guid
+        new = {"consumer_name": f"{launch.lti_consumer} ({seen})", "instance_guid": seen}
+        return {
+            "seen_installation": seen,
+            "accept_url": reverse(_ACCEPT_URL, args=[launch.pk]),
+            "add_url": f"{reverse('admin:lti_provider_lticonsumer_add')}?{urlencode(new)}",
+        }
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the answer to the offer."""
+        accept = path(
+            "<int:pk>/accept/",
+            self.admin_site.admin_view(require_POST(self.accept_view)),
+            name=_ACCEPT_URL.removeprefix("admin:"),
+        )
+        return [accept, *super().get_urls()]
+
+    def accept_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Pin the consumer to the installation that a refused launch named."""
+        launch = LtiLaunch.objects.select_related("lti_consumer").filter(pk=pk).first()
+        if (
+            launch is None
+            or launch.refusal_code != OtherInstallation.code
+            or not request.user.has_perm("lti_provider.change_lticonsumer")
+        ):
+            raise PermissionDenied
+        consumer: LtiConsumer = launch.lti_consumer
+        consumer.instance_guid = launch.message.instance_guid
+        consumer.save(update_fields=["instance_guid"])
+        text = gettext("“%(name)s” now belongs to installation “%(guid)s”.") % {
+            "name": consumer,
+            "guid": consumer.instance_guid,
+        }
+        self.log_change(request, launch, text)
+        messages.success(request, text)
+        return HttpResponseRedirect(
+            reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
+        )

@@ -1,0 +1,165 @@
+"""Grades: what was submitted, how far it got, and what to do when it is stuck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.models import LtiResult, LtiServiceHost
+
+if TYPE_CHECKING:
+    ResultModelAdmin = admin.ModelAdmin[LtiResult]
+    HostModelAdmin = admin.ModelAdmin[LtiServiceHost]
+else:
+    ResultModelAdmin = HostModelAdmin = admin.ModelAdmin
+
+_NOTHING = "-"
+
+
+class UndeliveredFilter(admin.SimpleListFilter):
+    """What the LMSs do not have yet, failed grades too."""
+
+    title = _("undelivered")
+    parameter_name = "undelivered"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.undelivered() if self.value() == "yes" else queryset
+
+
+@admin.register(LtiResult)
+class LtiResultAdmin(ResultModelAdmin):
+    """Read only, with actions: the site submits grades, the LMS has the gradebook."""
+
+    list_display = (
+        "person",
+        "place",
+        "lti_consumer",
+        "grade",
+        "state",
+        "last_answer",
+        "attempts",
+        "next_attempt_at",
+        "submitted_at",
+    )
+    list_filter = (UndeliveredFilter, "state", "lti_consumer", "submitted_at", "last_code")
+    list_select_related = ("lti_consumer", "lti_user", "resource_link__lti_context")
+    search_fields = ("=lti_user__lti_user_id", "resource_link__title", "=service_host")
+    ordering = ("-pk",)
+    show_full_result_count = False
+    actions = ("resend", "give_up", "delete_grades")
+    fieldsets = (
+        (None, {"fields": ("person", "place", "lti_consumer", "grade", "submitted_at")}),
+        (
+            _("Delivery"),
+            {
+                "fields": (
+                    "state",
+                    "last_answer",
+                    "attempts",
+                    "last_attempt_at",
+                    "next_attempt_at",
+                    "delivered_at",
+                )
+            },
+        ),
+        (_("Details"), {"fields": ("service_url", "sourcedid", "accepts", "data")}),
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Launches add them."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: LtiResult | None = None) -> bool:
+        """Nothing is edited; the actions ask for the right to."""
+        return obj is None and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: LtiResult | None = None) -> bool:
+        """A row that is deleted is a grade that is lost."""
+        return False
+
+    @admin.display(description=_("person"))
+    def person(self, result: LtiResult) -> str:
+        """The LMS's id of the person; the account may be gone."""
+        return str(result.lti_user) if result.lti_user else gettext("deleted account")
+
+    @admin.display(description=_("activity"))
+    def place(self, result: LtiResult) -> str:
+        """Course and activity."""
+        parts = (result.context, result.resource_link)
+        return " / ".join(str(part) for part in parts if part) or _NOTHING
+
+    @admin.display(description=_("score"), ordering="score")
+    def grade(self, result: LtiResult) -> str:
+        """The newest submission."""
+        if not result.is_submitted:
+            return _NOTHING
+        return gettext("deletion") if result.score is None else f"{result.score.normalize():f}"
+
+    @admin.display(description=_("last answer"), ordering="last_code")
+    def last_answer(self, result: LtiResult) -> str:
+        """What came of the last attempt."""
+        return str(result.reason) or _NOTHING
+
+    @admin.action(description=_("Resend the selected grades"), permissions=["change"])
+    def resend(self, request: HttpRequest, queryset: Any) -> None:
+        """Try again from the first attempt on."""
+        self._done(request, queryset.resend())
+
+    @admin.action(description=_("Give up sending the selected grades"), permissions=["change"])
+    def give_up(self, request: HttpRequest, queryset: Any) -> None:
+        """Stop trying."""
+        self._done(request, queryset.give_up())
+
+    @admin.action(description=_("Delete the selected grades in the LMS"), permissions=["change"])
+    def delete_grades(self, request: HttpRequest, queryset: Any) -> None:
+        """Take them out of the gradebook."""
+        self._done(request, queryset.submitted().submit(None))
+
+    def _done(self, request: HttpRequest, count: int) -> None:
+        text = ngettext("%(count)d grade was changed.", "%(count)d grades were changed.", count)
+        level = messages.SUCCESS if count else messages.WARNING
+        self.message_user(request, text % {"count": count}, level)
+
+
+@admin.register(LtiServiceHost)
+class LtiServiceHostAdmin(HostModelAdmin):
+    """Which LMSs answer; a paused one gets no grades until its pause is over."""
+
+    list_display = ("host", "failures", "failing_since", "paused_until", "last_answer")
+    actions = ("try_now",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Deliverers add them."""
+        return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: LtiServiceHost | None = None
+    ) -> bool:
+        """Nothing is edited; the action asks for the right to."""
+        return obj is None and super().has_change_permission(request, obj)
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: LtiServiceHost | None = None
+    ) -> bool:
+        """Limits would be forgotten with it."""
+        return False
+
+    @admin.display(description=_("last problem"), ordering="last_code")
+    def last_answer(self, host: LtiServiceHost) -> str:
+        """Why attempts failed, while they do."""
+        return str(host.reason) or _NOTHING
+
+    @admin.action(description=_("Try the selected hosts now"), permissions=["change"])
+    def try_now(self, request: HttpRequest, queryset: QuerySet[LtiServiceHost]) -> None:
+        """End their pause."""
+        count = queryset.update(paused_until=None)
+        text = ngettext("%(count)d host will be tried.", "%(count)d hosts will be tried.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)

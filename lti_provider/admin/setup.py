@@ -1,0 +1,202 @@
+"""The set-up page of a consumer: what to enter in the LMS, how it is doing, and a launch to try."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.translation import get_language, gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.conf import conf
+from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.pages import render_page
+from lti_provider.platforms import PLATFORMS, Platform
+from lti_provider.rehearsal import ROLES, TRY_IT, Rehearsal
+from lti_provider.status import Recent, StatusLine, status_of
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+    from django.utils.safestring import SafeString
+
+REVEAL_URL = "admin:lti_provider_lticonsumer_secret"
+_SETUP_URL = "admin:lti_provider_lticonsumer_setup"
+_TRY_URL = "admin:lti_provider_lticonsumer_try"
+_LAUNCH_URL = "admin:lti_provider_ltilaunch_change"
+_ROLE_BY_NAME = {role.name: role for role in ROLES}
+_ROLE_CHOICES = [
+    ("Learner", _("Learner")),
+    ("Instructor", _("Teacher")),
+    ("TeachingAssistant", _("Teaching assistant")),
+    ("Administrator", _("Administrator of the course")),
+]
+
+
+def setup_url(consumer: LtiConsumer) -> str:
+    """The address of a consumer's set-up page."""
+    return reverse(_SETUP_URL, args=[consumer.pk])
+
+
+class TryForm(forms.Form):
+    """As whom to launch, and which page."""
+
+    role = forms.ChoiceField(label=_("Role"), choices=_ROLE_CHOICES)
+    target = forms.CharField(
+        label=_("Page"),
+        required=False,
+        max_length=2000,
+        help_text=_("A path such as /courses/algebra/; blank for the default target."),
+        widget=forms.TextInput({"class": "vTextField"}),
+    )
+
+    @property
+    def url(self) -> str:
+        """The path of the launch URL."""
+        target = self.cleaned_data["target"].strip().removeprefix("/")
+        if not target:
+            return reverse("lti_provider:launch")
+        return reverse("lti_provider:launch_target", args=[target])
+
+
+class ConsumerSetup:
+    """The pages, for one admin."""
+
+    def __init__(self, model_admin: ModelAdmin[LtiConsumer]) -> None:
+        self.admin = model_admin
+
+    def get_urls(self) -> list[URLPattern]:
+        """Where the pages are, under the consumers."""
+        pages = (("setup", _SETUP_URL, self.setup_view), ("try", _TRY_URL, self.try_view))
+        return [
+            path(
+                f"<path:object_id>/{page}/",
+                self.admin.admin_site.admin_view(view),
+                name=name.removeprefix("admin:"),
+            )
+            for page, name, view in pages
+        ]
+
+    def setup_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the page to whoever may look at the consumer."""
+        consumer = self._consumer(request, object_id)
+        if not self.admin.has_view_permission(request, consumer):
+            raise PermissionDenied
+        return self._render(request, consumer, TryForm(initial=_first_try(consumer)))
+
+    @sensitive_variables()
+    def try_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Launch, for whoever may change the consumer, by POST; the history notes it."""
+        consumer = self._consumer(request, object_id)
+        if not self.admin.has_change_permission(request, consumer):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseRedirect(setup_url(consumer))
+        form = TryForm(request.POST)
+        if not form.is_valid():
+            return self._render(request, consumer, form)
+        role = _ROLE_BY_NAME[form.cleaned_data["role"]]
+        url = request.build_absolute_uri(form.url)
+        text = gettext("Launched %(url)s as %(role)s to try it.")
+        self.admin.log_change(request, consumer, text % {"url": url, "role": role.name})
+        rehearsal = Rehearsal(
+            consumer=consumer,
+            role=role,
+            title=TRY_IT,
+            return_url=request.build_absolute_uri(setup_url(consumer)),
+            locale=get_language() or "",
+        )
+        context = {"url": url, "pairs": rehearsal.sign(url)}
+        response = render_page("try_launch", context, script="submit", frame_ancestors=())
+        # Without a referrer the Origin is "null", which is nobody's: a check of the LMS's passes.
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def _consumer(self, request: HttpRequest, object_id: str) -> LtiConsumer:
+        consumer = self.admin.get_object(request, unquote(object_id))
+        if consumer is None:
+            raise PermissionDenied
+        return consumer
+
+    def _render(self, request: HttpRequest, consumer: LtiConsumer, form: TryForm) -> HttpResponse:
+        changeable = self.admin.has_change_permission(request, consumer)
+        recent = Recent.of(consumer)
+        context = {
+            **self.admin.admin_site.each_context(request),
+            "title": gettext("Set up the learning platform"),
+            "opts": self.admin.opts,
+            "original": consumer,
+            "changeable": changeable,
+            "has_target": conf.default_target is not None,
+            "needs_email": _needs_email(consumer),
+            "status": [(line, _log_url(line)) for line in status_of(recent)],
+            "form": form,
+            **_addresses(request, recent),
+        }
+        return TemplateResponse(request, "lti_provider/admin/setup.html", context)
+
+
+def _addresses(request: HttpRequest, recent: Recent) -> dict[str, Any]:
+    consumer = recent.consumer
+    try:
+        launch_url = request.build_absolute_uri(reverse("lti_provider:launch"))
+    except NoReverseMatch:
+        return {"launch_url": None}
+    values = {
+        "launch_url": launch_url,
+        "cartridge_url": request.build_absolute_uri(reverse("lti_provider:cartridge")),
+        "key": consumer.consumer_key,
+        "name": conf.cartridge.get("title") or request.get_host(),
+    }
+    return {
+        "launch_url": launch_url,
+        "cartridge_url": values["cartridge_url"],
+        "seen_origin": f"{request.scheme}://{request.get_host()}",
+        "reveal_url": reverse(REVEAL_URL, args=[consumer.pk]),
+        "try_url": reverse(_TRY_URL, args=[consumer.pk]),
+        "platforms": [(platform, _steps(platform, values)) for platform in PLATFORMS],
+        "likely": _likely_platform(recent.accepted),
+    }
+
+
+def _steps(platform: Platform, values: dict[str, str]) -> list[SafeString]:
+    shown = {
+        name: format_html('<code class="lti-value">{}</code>', value)
+        for name, value in values.items()
+    }
+    shown["name"] = format_html("{}", values["name"])
+    masked = '<code class="lti-value" data-lti-secret>{}</code>'
+    shown["secret"] = format_html(masked, "••••••••")
+    passport = '<code class="lti-value">"lti_tool:{}:<span data-lti-secret>{}</span>"</code>'
+    shown["passport"] = format_html(passport, values["key"], "••••••••")
+    return [format_html(str(step), **shown) for step in platform.steps]
+
+
+def _likely_platform(launch: LtiLaunch | None) -> str:
+    sent = launch.message.get("tool_consumer_info_product_family_code") if launch else ""
+    family = "".join(sent.lower().split())
+    return next((known.code for known in PLATFORMS if known.family == family), "")
+
+
+def _needs_email(consumer: LtiConsumer) -> bool:
+    keeps = consumer.personal_data == LtiConsumer.PersonalDataPolicy.NAME_EMAIL
+    matches = consumer.account_match == LtiConsumer.AccountMatch.EMAIL
+    return keeps or (consumer.require_user_account and matches)
+
+
+def _first_try(consumer: LtiConsumer) -> dict[str, str]:
+    if consumer.launch_target_list:
+        return {"target": consumer.launch_target_list[0]}
+    if conf.default_target is None and conf.launchable_paths:
+        return {"target": conf.launchable_paths[0]}
+    return {}
+
+
+def _log_url(line: StatusLine) -> str:
+    return "" if line.launch is None else reverse(_LAUNCH_URL, args=[line.launch.pk])

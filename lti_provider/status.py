@@ -1,0 +1,185 @@
+"""How a consumer is doing: what its set-up page and ``lti_doctor`` tell.
+
+Each line costs a bounded number of indexed reads, however many launches are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.exceptions import (
+    InvalidSignature,
+    LaunchRefused,
+    OtherInstallation,
+    StaleTimestamp,
+)
+from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.rehearsal import own_user_ids
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusLine:
+    """One thing to know; ``launch`` is the entry of the log that tells more."""
+
+    name: str
+    label: str | _StrPromise
+    text: str | _StrPromise
+    level: Level = Level.OK
+    at: datetime | None = None
+    launch: LtiLaunch | None = None
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The newest launches of a consumer, read once for all lines."""
+
+    consumer: LtiConsumer
+    accepted: LtiLaunch | None
+    refused: LtiLaunch | None
+    other_installation: LtiLaunch | None
+
+    @classmethod
+    def of(cls, consumer: LtiConsumer) -> Recent:
+        """Read them, launches of our own aside: the last one, and one for each code of refusal."""
+        own = own_user_ids(consumer)
+        newest = LtiLaunch.objects.newest_refusals(consumer)
+        refused = [launch for launch in newest.values() if launch.message.user_id not in own]
+        return cls(
+            consumer,
+            LtiLaunch.objects.newest(consumer, but=own),
+            max(refused, key=lambda launch: launch.pk, default=None),
+            newest.get(OtherInstallation.code),
+        )
+
+
+#: What stops every launch of a consumer, not only this one.
+_STOPPING = frozenset({InvalidSignature.code, StaleTimestamp.code, OtherInstallation.code})
+
+
+def _consumer(recent: Recent) -> Iterator[StatusLine]:
+    label = _("Consumer")
+    if not recent.consumer.is_active:
+        text = _("Not active: its launches are refused.")
+        yield StatusLine(name="inactive", label=label, text=text, level=Level.NOTE)
+    elif not recent.consumer.consumer_secret:
+        text = _("It has no secret: its launches are refused.")
+        yield StatusLine(name="no_secret", label=label, text=text, level=Level.ERROR)
+
+
+def _last_launch(recent: Recent) -> Iterator[StatusLine]:
+    launch = recent.accepted
+    if launch is None:
+        text, level = _("None yet."), Level.NOTE
+    elif launch.entered_at is None:
+        text, level = _("Accepted, not opened."), Level.OK
+    else:
+        text, level = _("Opened."), Level.OK
+    yield StatusLine(
+        name="last_launch",
+        label=_("Last launch"),
+        text=text,
+        level=level,
+        at=None if launch is None else launch.received_at,
+        launch=launch,
+    )
+
+
+def _last_refusal(recent: Recent) -> Iterator[StatusLine]:
+    launch, label = recent.refused, _("Last refusal")
+    if launch is None:
+        yield StatusLine(name="last_refusal", label=label, text=_("None."))
+        return
+    kind = LaunchRefused.by_code().get(launch.refusal_code)
+    cause = launch.refusal_hint or (kind.public_text if kind else "")
+    text = format_lazy("{}: {}", launch.refusal_code, cause) if cause else launch.refusal_code
+    is_last = recent.accepted is None or recent.accepted.pk < launch.pk
+    stops = is_last and launch.refusal_code in _STOPPING
+    yield StatusLine(
+        name="last_refusal",
+        label=label,
+        text=text,
+        level=Level.WARNING if stops else Level.NOTE,
+        at=launch.received_at,
+        launch=launch,
+    )
+
+
+def _clock(recent: Recent) -> Iterator[StatusLine]:
+    measured = [
+        launch
+        for launch in (recent.accepted, recent.refused)
+        if launch is not None and launch.clock_difference is not None
+    ]
+    if not measured:
+        return
+    launch = max(measured, key=lambda measured: measured.pk)
+    seconds = launch.clock_difference or 0
+    text = (
+        _("The LMS's clock is {seconds} s ahead of ours.")
+        if seconds > 0
+        else _("The LMS's clock is {seconds} s behind ours.")
+        if seconds < 0
+        else _("Both clocks agree.")
+    )
+    close = abs(seconds) <= recent.consumer.window / 2
+    yield StatusLine(
+        name="clock",
+        label=_("Clock difference"),
+        text=format_lazy(text, seconds=abs(seconds)),
+        level=Level.OK if close else Level.WARNING,
+        launch=launch,
+    )
+
+
+def _installation(recent: Recent) -> Iterator[StatusLine]:
+    known = recent.consumer.instance_guid
+    text = known or _("None named yet.")
+    yield StatusLine(name="installation", label=_("Installation"), text=text)
+    other = recent.other_installation
+    if other is None or other.message.instance_guid == known:
+        return
+    seen = other.message.instance_guid
+    yield StatusLine(
+        name="other_installation",
+        label=_("Another installation"),
+        text=format_lazy(_("“{seen}” was refused: accept it or split it off."), seen=seen)
+        if seen
+        else _("One that named none was refused: accept it or split it off."),
+        level=Level.WARNING,
+        at=other.received_at,
+        launch=other,
+    )
+
+
+#: Further lines go here.
+LINES: tuple[Callable[[Recent], Iterator[StatusLine]], ...] = (
+    _consumer,
+    _last_launch,
+    _last_refusal,
+    _clock,
+    _installation,
+)
+
+
+def status_of(recent: Recent) -> list[StatusLine]:
+    """All that is to be known about a consumer, in order."""
+    return [line for lines in LINES for line in lines(recent)]
