@@ -1,0 +1,128 @@
+"""As much of a browser as a launch needs: it shows what a proxy makes of the site's answers."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+_BODY_READ = 256 * 1024
+REDIRECTS = (301, 302, 303, 307, 308)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cookie:
+    """One ``Set-Cookie`` header (RFC 6265), attributes in lower case."""
+
+    name: str
+    value: str
+    attributes: dict[str, str]
+
+    @classmethod
+    def parse(cls, header: str) -> Cookie:
+        """Read it as a browser does."""
+        pair, *rest = header.split(";")
+        name, _equals, value = pair.partition("=")
+        named = (attribute.partition("=") for attribute in rest)
+        attributes = {key.strip().lower(): text.strip() for key, _equals, text in named}
+        return cls(name=name.strip(), value=value.strip(), attributes=attributes)
+
+    @property
+    def missing_for_frames(self) -> list[str]:
+        """What it lacks to be kept in a frame where third-party cookies are blocked."""
+        wanted = {
+            "SameSite=None": self.attributes.get("samesite", "").lower() == "none",
+            "Secure": "secure" in self.attributes,
+            "Partitioned": "partitioned" in self.attributes,
+        }
+        return [attribute for attribute, is_there in wanted.items() if not is_there]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back to one request."""
+
+    url: str
+    status: int
+    headers: HTTPMessage
+    text: str
+
+    @property
+    def location(self) -> str:
+        """Where it redirects to, absolute; empty if it does not."""
+        if self.status not in REDIRECTS:
+            return ""
+        return urljoin(self.url, self.headers.get("Location", ""))
+
+    @property
+    def cookies(self) -> dict[str, Cookie]:
+        """What it sets, by name."""
+        parsed = map(Cookie.parse, self.headers.get_all("Set-Cookie", []))
+        return {cookie.name: cookie for cookie in parsed}
+
+
+@dataclass
+class Browser:
+    """A window, or a frame in an LMS's page, with a jar of its own.
+
+    In a frame it keeps what a browser keeps that blocks third-party cookies.
+    """
+
+    framed: bool
+    tls: ssl.SSLContext
+    timeout: float
+    jar: dict[str, Cookie] = field(default_factory=dict)
+
+    def post(self, url: str, form: str) -> Answer:
+        """Post a form from the LMS's page."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "null"}
+        return self._request("POST", url, headers, form)
+
+    def get(self, url: str) -> Answer:
+        """Navigate."""
+        return self._request("GET", url, {})
+
+    def _request(
+        self, method: str, url: str, headers: dict[str, str], body: str | None = None
+    ) -> Answer:
+        parts = urlsplit(url)
+        connection = self._connect(parts)
+        try:
+            path = parts._replace(scheme="", netloc="", fragment="").geturl()
+            connection.request(method, path or "/", body, {**self._headers(parts), **headers})
+            response = connection.getresponse()
+            text = response.read(_BODY_READ).decode("utf-8", "replace")
+        finally:
+            connection.close()
+        answer = Answer(url=url, status=response.status, headers=response.headers, text=text)
+        self._keep(answer)
+        return answer
+
+    def _connect(self, parts: SplitResult) -> HTTPConnection:
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return HTTPSConnection(host, parts.port, timeout=self.timeout, context=self.tls)
+        return HTTPConnection(host, parts.port, timeout=self.timeout)
+
+    def _headers(self, parts: SplitResult) -> dict[str, str]:
+        sent = {
+            "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
+            "User-Agent": "lti_doctor",
+            "Sec-Fetch-Dest": "iframe" if self.framed else "document",
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Site": "cross-site",
+        }
+        cookies = "; ".join(
+            f"{cookie.name}={cookie.value}"
+            for cookie in self.jar.values()
+            if parts.path.startswith(cookie.attributes.get("path", "/"))
+        )
+        return {**sent, "Cookie": cookies} if cookies else sent
+
+    def _keep(self, answer: Answer) -> None:
+        for name, cookie in answer.cookies.items():
+            if cookie.attributes.get("max-age") == "0":
+                self.jar.pop(name, None)
+            elif not (self.framed and cookie.missing_for_frames):
+                self.jar[name] = cookie

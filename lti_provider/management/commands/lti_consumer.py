@@ -1,0 +1,319 @@
+"""LTI consumers for scripts: add, list, show, rotate, deactivate, activate, import, export."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import IO, Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.exceptions import SecretUnreadable
+from lti_provider.management.consumer import find_consumer
+from lti_provider.models import LtiConsumer
+from lti_provider.models.secret import unseal
+
+Row = dict[str, Any]
+
+_SECRETS = ("consumer_secret", "previous_secret", "previous_secret_until")
+_STAMPS = ("created_at", "secret_used_at", "previous_secret_used_at", "previous_secret_until")
+_LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_at")
+
+
+def portable_fields() -> list[str]:
+    """What a consumer is on any site, secrets aside."""
+    return [
+        field.name
+        for field in LtiConsumer._meta.concrete_fields
+        if field.editable and not field.primary_key and field.name not in _SECRETS
+    ]
+
+
+class Command(BaseCommand):
+    """Exit status: 0 done, 1 refused, 2 wrong use, 3 there is no such consumer."""
+
+    help = (
+        "Adds, lists, shows, rotates, deactivates, activates, imports and exports LTI consumers. "
+        "CONSUMER is a key, a number or a name. Secrets are written with --secrets only, and read "
+        "from standard input only. Exit status: 0 done, 1 refused, 2 wrong use, 3 no such consumer."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+
+        def action(name: str, about: str, *, secrets: bool = False) -> ArgumentParser:
+            added: ArgumentParser = actions.add_parser(name, help=about)
+            added.add_argument("--format", choices=("text", "json"), default="text")
+            if secrets:
+                added.add_argument("--secrets", action="store_true", help="write secrets too")
+            return added
+
+        add = action("add", "add a consumer; its secret is made", secrets=True)
+        add.add_argument("name")
+        _add_secret_input(add)
+        add.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            help=f"a further field: {', '.join(portable_fields())}",
+        )
+        listed = action("list", "list consumers", secrets=False)
+        listed.add_argument("--active", action="store_true", help="active ones only")
+        action("show", "show one consumer", secrets=True).add_argument("consumer")
+        rotate = action("rotate", "take a new secret, accept the old one for a while", secrets=True)
+        rotate.add_argument("consumer")
+        _add_secret_input(rotate)
+        overlap = rotate.add_mutually_exclusive_group()
+        overlap.add_argument("--hours", type=float, default=7 * 24, help="overlap, default 168")
+        overlap.add_argument("--until", type=_moment, help="end of the overlap, in ISO 8601")
+        rotate.add_argument(
+            "--force", action="store_true", help="even if that ends an overlap that is going on"
+        )
+        action("deactivate", "refuse launches, end sessions").add_argument("consumer")
+        action("activate", "admit launches again").add_argument("consumer")
+        exported = actions.add_parser("export", help="write all consumers to standard output")
+        exported.add_argument("--secrets", action="store_true", help="write secrets too")
+        imported = actions.add_parser("import", help="add consumers from a file, all or none")
+        imported.add_argument("file", nargs="?", default="-", help="a file; by default - for stdin")
+        imported.add_argument("--update", action="store_true", help="change those whose key exists")
+        imported.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        for parser_of_rows in (exported, imported):
+            parser_of_rows.add_argument("--format", choices=("json", "csv"), default="json")
+
+    @sensitive_variables()
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        getattr(self, f"_{action}")(**options)
+
+    def _add(self, *, name: str, **options: Any) -> None:
+        row: Row = {"consumer_name": name}
+        known = portable_fields()
+        for pair in options["set"]:
+            field, equals, value = pair.partition("=")
+            if not equals:
+                raise CommandError(f"--set {pair}: write FIELD=VALUE.")
+            row[field] = value
+        consumer = LtiConsumer()
+        if options["secret_stdin"]:
+            row["consumer_secret"] = _read_secret()
+            known.append("consumer_secret")
+        if errors := _fill(consumer, row, known):
+            raise CommandError("\n".join(errors))
+        consumer.save(force_insert=True)
+        self._tell(consumer, **options)
+
+    def _list(self, *, active: bool, **options: Any) -> None:
+        consumers = LtiConsumer.objects.order_by("pk")
+        if active:
+            consumers = consumers.filter(is_active=True)
+        rows = [_described(consumer) for consumer in consumers]
+        if options["format"] == "json":
+            self._write_json(rows)
+        for row in rows if options["format"] == "text" else ():
+            self.stdout.write("\t".join(_as_text(row[name]) for name in _LISTED))
+
+    def _show(self, *, consumer: str, **options: Any) -> None:
+        self._tell(find_consumer(consumer), **options)
+
+    def _rotate(self, *, consumer: str, **options: Any) -> None:
+        found = find_consumer(consumer)
+        if found.accepts_previous_secret and not options["force"]:
+            raise CommandError(
+                f"The previous secret of {found} is accepted until "
+                f"{found.previous_secret_until:%Y-%m-%d %H:%M %Z} and would end at once: "
+                "say --force if no LMS needs it any more."
+            )
+        secret = _read_secret() if options["secret_stdin"] else ""
+        until = options["until"] or timezone.now() + timedelta(hours=options["hours"])
+        found.rotate_secret(until, secret)
+        self._tell(found, **options)
+
+    def _deactivate(self, *, consumer: str, **options: Any) -> None:
+        found = find_consumer(consumer)
+        found.set_active(False)
+        self._tell(found, **options)
+
+    def _activate(self, *, consumer: str, **options: Any) -> None:
+        found = find_consumer(consumer)
+        found.set_active(True)
+        self._tell(found, **options)
+
+    def _export(self, *, secrets: bool, **options: Any) -> None:
+        rows = [_exported(each, secrets) for each in LtiConsumer.objects.order_by("pk")]
+        if options["format"] == "json":
+            self._write_json(rows)
+            return
+        names = [*portable_fields(), *(_SECRETS if secrets else ())]
+        writer = csv.DictWriter(self.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _as_text(row[name]) for name in names} for row in rows)
+
+    def _import(self, *, file: str, update: bool, dry_run: bool, **options: Any) -> None:
+        rows = _read_file(file, options["format"])
+        errors: list[str] = []
+        done: list[str] = []
+        with transaction.atomic():
+            for number, row in enumerate(rows, start=1):
+                verb, found = _import_row(row, update)
+                errors += [f"Entry {number}: {error}" for error in found]
+                done.append(f"{'Would have ' if dry_run else ''}{verb} {row.get('consumer_name')}")
+            if errors or dry_run:
+                transaction.set_rollback(True)
+        if errors:
+            raise CommandError("\n".join([*errors, "Nothing was imported."]))
+        self.stdout.write("\n".join([*done, f"{len(done)} in all."]))
+
+    def _tell(self, consumer: LtiConsumer, *, secrets: bool = False, **options: Any) -> None:
+        row = _described(consumer)
+        if secrets:
+            row |= _secrets_of(consumer)
+        if options["format"] == "json":
+            self._write_json(row)
+            return
+        for name, value in row.items():
+            self.stdout.write(f"{name}: {_as_text(value)}")
+
+    def _write_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+
+
+def _add_secret_input(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--secret-stdin",
+        action="store_true",
+        help="read the secret that the LMS has made from standard input, to the letter",
+    )
+
+
+def _moment(text: str) -> datetime:
+    moment = parse_datetime(text)
+    if moment is None:
+        raise ValueError(text)
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+def _read_secret() -> str:
+    # One line end is the terminal's or the script's; everything else is the secret's own.
+    secret = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise CommandError("There is no secret on standard input.")
+    try:
+        LtiConsumer._meta.get_field("consumer_secret").run_validators(secret)
+    except ValidationError as error:
+        raise CommandError("\n".join(error.messages)) from None
+    return secret
+
+
+def _described(consumer: LtiConsumer) -> Row:
+    names = (*portable_fields(), *_STAMPS)
+    return {"number": consumer.pk, **{name: getattr(consumer, name) for name in names}}
+
+
+def _exported(consumer: LtiConsumer, secrets: bool) -> Row:
+    row = {name: getattr(consumer, name) for name in portable_fields()}
+    return row | _secrets_of(consumer) if secrets else row
+
+
+@sensitive_variables()
+def _secrets_of(consumer: LtiConsumer) -> Row:
+    try:
+        present, previous = (unseal(stored) for stored in consumer.stored_secrets)
+    except SecretUnreadable as error:
+        raise CommandError(f"{consumer}: {error.hint}") from None
+    until = consumer.previous_secret_until
+    return dict(zip(_SECRETS, (present, previous, until), strict=True))
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else "" if value is None else str(value)
+
+
+def _read_file(name: str, kind: str) -> list[Row]:
+    if name == "-":
+        return _read_rows(sys.stdin, kind)
+    try:
+        # Spreadsheets begin their files with a byte order mark.
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            return _read_rows(file, kind)
+    except OSError as error:
+        raise CommandError(f"{name}: {error.strerror}") from None
+
+
+def _read_rows(file: IO[str], kind: str) -> list[Row]:
+    try:
+        if kind == "csv":
+            rows: Any = list(csv.DictReader(file, strict=True))
+        else:
+            rows = json.load(file)
+    except (ValueError, csv.Error) as error:
+        raise CommandError(f"This is no {kind.upper()}: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise CommandError("This is no list of consumers.")
+    return rows
+
+
+@sensitive_variables()
+def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
+    key = row.get("consumer_key") or ""
+    known = LtiConsumer.objects.with_key(key) if isinstance(key, str) and key else None
+    if known is not None and not update:
+        return "", [f"there is a consumer with the key {key}; say --update to change it."]
+    consumer = known or LtiConsumer()
+    # A blank key or secret in a table means that there is none to import.
+    given = {
+        name: value
+        for name, value in row.items()
+        if value not in ("", None) or name not in ("consumer_key", *_SECRETS)
+    }
+    errors = _fill(consumer, given)
+    if not errors:
+        consumer.save()
+    return "added" if known is None else "changed", errors
+
+
+@sensitive_variables()
+def _fill(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -> list[str]:
+    """Set fields from texts or JSON values; what is wrong with them."""
+    names = [*portable_fields(), *_SECRETS] if known is None else [*known]
+    errors = [
+        f"there is no field {name}; known are {', '.join(names)}."
+        for name in row
+        if name not in names
+    ]
+    for name in names:
+        try:
+            if name in row:
+                setattr(consumer, name, _value(consumer, name, row[name]))
+        except ValidationError as error:
+            errors += [f"{name}: {message}" for message in error.messages]
+    return errors or _errors_of(consumer, row)
+
+
+def _errors_of(consumer: LtiConsumer, row: Row) -> list[str]:
+    # What is stored already is no input, and may be encrypted with a key that was lost.
+    kept = {"consumer_secret", "previous_secret"} - row.keys()
+    try:
+        consumer.full_clean(exclude={"consumer_key_digest", *kept})
+    except ValidationError as error:
+        found = error.message_dict.items()
+        return [f"{name}: {message}" for name, messages in found for message in messages]
+    return []
+
+
+def _value(consumer: LtiConsumer, name: str, value: Any) -> Any:
+    field: Any = LtiConsumer._meta.get_field(name)
+    if value in ("", None) and field.null:
+        return None
+    if isinstance(field, models.CharField | models.TextField) and not isinstance(value, str):
+        raise ValidationError("this is no text.")
+    return field.clean(value, consumer) if name in _SECRETS else field.to_python(value)

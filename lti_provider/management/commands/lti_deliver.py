@@ -1,0 +1,72 @@
+"""Deliver grades."""
+
+from __future__ import annotations
+
+import json
+import signal
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from lti_provider.models import LtiResult
+from lti_provider.outcomes import Deliverer, Tally
+from lti_provider.outcomes.delivery import WORKERS
+
+
+class Command(BaseCommand):
+    """Any number of these may run at once; SIGTERM ends one after the requests on their way."""
+
+    help = "Sends submitted grades to the LMSs' gradebooks."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        mode = parser.add_mutually_exclusive_group()
+        mode.add_argument("--once", action="store_true", help="send what is due and end (default)")
+        mode.add_argument("--loop", action="store_true", help="go on until SIGTERM or Ctrl-C")
+        parser.add_argument(
+            "--interval",
+            type=float,
+            default=2.0,
+            help="seconds between two looks while nothing is due, with --loop (default 2)",
+        )
+        parser.add_argument(
+            "--workers",
+            type=int,
+            default=WORKERS,
+            help=f"requests at a time, to all hosts together (default {WORKERS})",
+        )
+
+    def handle(
+        self,
+        *args: Any,
+        loop: bool = False,
+        interval: float = 2.0,
+        workers: int = WORKERS,
+        **options: Any,
+    ) -> None:
+        deliverer = Deliverer(workers=workers)
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, lambda *_: deliverer.stop()) for number in numbers]
+        try:
+            deliverer.run(forever=loop, interval=interval, progress=self._show)
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+        self._report(deliverer.tally)
+
+    def _show(self, tally: Tally) -> None:
+        if self.stdout.isatty():
+            self.stdout.write(f"\r\x1b[K{_sentence(tally)}", ending="")
+            self.stdout.flush()
+
+    def _report(self, tally: Tally) -> None:
+        waiting = LtiResult.objects.unsettled().count()
+        if self.stdout.isatty():
+            self.stdout.write(f"\r\x1b[K{_sentence(tally)}; {waiting} waiting")
+            return
+        line = {"event": "lti_deliver", **tally.as_dict(), "waiting": waiting}
+        self.stdout.write(json.dumps(line))
+
+
+def _sentence(tally: Tally) -> str:
+    return f"{tally.delivered} delivered, {tally.retried} to be retried, {tally.failed} failed"

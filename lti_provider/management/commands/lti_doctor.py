@@ -1,0 +1,136 @@
+"""Say what would stop launches or grades of this deployment."""
+
+from __future__ import annotations
+
+import json
+import signal
+import ssl
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.management.base import BaseCommand, CommandError
+
+from lti_provider.doctor import (
+    Finding,
+    FrontDoor,
+    end_sessions,
+    examine_deployment,
+    examine_door,
+    first_target,
+    temporary_consumer,
+)
+from lti_provider.models import LtiConsumer
+from lti_provider.status import Level
+
+_EXIT = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
+
+
+class Command(BaseCommand):
+    """Exit status: 0 nothing to do, 1 warnings, 2 errors."""
+
+    help = (
+        "Says what would stop launches or grades of this deployment: settings, database, clocks, "
+        "consumers, and with --url what proxies in front of the site do to a launch. "
+        "Exit status: 0 nothing to do, 1 warnings, 2 errors."
+    )
+    # They are among what is examined, and a broken one must not keep the doctor away.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--url", help="launch through the front door: https://your.site/")
+        parser.add_argument(
+            "--consumer",
+            metavar="KEY",
+            help="launch as this LTI consumer; without it, as one that is removed afterwards",
+        )
+        parser.add_argument("--target", metavar="PATH", help="launch this page")
+        parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust, in PEM")
+        parser.add_argument("--insecure", action="store_true", help="trust any certificate")
+        parser.add_argument("--timeout", type=float, default=10.0, help="seconds for an answer")
+        parser.add_argument("--json", action="store_true", help="for monitoring")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        findings = []
+        for finding in self._examine(options):
+            findings.append(finding)
+            if not options["json"]:
+                self._tell(finding)
+        status = max((_EXIT[finding.level] for finding in findings), default=0)
+        if options["json"]:
+            told = {"status": status, "findings": [asdict(finding) for finding in findings]}
+            self.stdout.write(json.dumps(told, indent=2, ensure_ascii=False))
+        if status:
+            sys.exit(status)
+
+    def _examine(self, options: dict[str, Any]) -> Iterator[Finding]:
+        names = set()
+        for finding in examine_deployment():
+            names.add(finding.name)
+            yield finding
+        # Without tables there is nobody to launch as.
+        if options["url"] and names.isdisjoint({"no_database", "no_tables"}):
+            yield from self._at_the_door(options)
+
+    def _at_the_door(self, options: dict[str, Any]) -> Iterator[Finding]:
+        if urlsplit(options["url"]).scheme not in ("http", "https"):
+            raise CommandError("--url takes an address such as https://your.site/.")
+        with ExitStack() as stack:
+            stack.enter_context(_ended_by_signals())
+            known = _consumer(options["consumer"])
+            consumer = known or stack.enter_context(temporary_consumer())
+            target = options["target"]
+            door = FrontDoor(
+                url=options["url"],
+                consumer=consumer,
+                tls=_tls(options),
+                target=first_target(known) if target is None else target,
+                timeout=options["timeout"],
+            )
+            sessions: list[str] = []
+            stack.callback(end_sessions, sessions)
+            if options["insecure"]:
+                text = "The certificate was not looked at (--insecure)."
+                yield Finding(name="insecure", level=Level.NOTE, text=text)
+            yield from examine_door(door, sessions)
+
+    def _tell(self, finding: Finding) -> None:
+        style = {Level.ERROR: self.style.ERROR, Level.WARNING: self.style.WARNING}
+        text = f"{finding.level}: {finding.name}: {finding.text}"
+        self.stdout.write(style.get(finding.level, self.style.SUCCESS)(text))
+        if finding.hint:
+            self.stdout.write(f"  {finding.hint}")
+
+
+def _consumer(key: str | None) -> LtiConsumer | None:
+    if key is None:
+        return None
+    consumer = LtiConsumer.objects.with_key(key)
+    if consumer is None:
+        raise CommandError("No LTI consumer has this key.")
+    return consumer
+
+
+def _tls(options: dict[str, Any]) -> ssl.SSLContext:
+    if options["ca_file"] and not Path(options["ca_file"]).is_file():
+        raise CommandError(f"There is no file {options['ca_file']}.")
+    context = ssl.create_default_context(cafile=options["ca_file"])
+    if options["insecure"]:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a TERM, as a service manager sends it, end the visit like a Ctrl-C: tidily."""
+    before = signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,21 @@
+"""Hand out everything that is stored about one person."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from lti_provider.management.person import PersonCommand
+from lti_provider.models import Person
+
+
+class Command(PersonCommand):
+    """Writes JSON to standard output."""
+
+    help = "Writes everything that LTI launches stored about one person as JSON."
+
+    def handle_person(self, person: Person, **options: Any) -> None:
+        exported = json.dumps(person.export(), cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+        self.stdout.write(exported)
