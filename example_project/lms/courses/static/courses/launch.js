@@ -1,0 +1,3 @@
+const form = document.getElementById("launch");
+form.querySelector("button").hidden = true;
+form.submit();
