@@ -1,0 +1,38 @@
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from django.utils import translation
+from hypothesis import settings
+
+from tests.lms_service import Gradebook
+
+# Two busy cores make the first example of a property slow, which says nothing about the code.
+settings.register_profile("lti_provider", deadline=None)
+settings.load_profile("lti_provider")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the system's Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    missing = "No Chromium was found on PATH; on Debian: apt-get install chromium"
+    if os.environ.get("LTI_REQUIRE_CHROMIUM"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture
+def gradebook() -> Iterator[Gradebook]:
+    """An LMS's outcome service on 127.0.0.1."""
+    with Gradebook() as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_language() -> None:
+    """LocaleMiddleware leaves the last request's language to whatever its thread does next."""
+    translation.deactivate()

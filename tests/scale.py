@@ -1,0 +1,61 @@
+"""Fills a PostgreSQL database with as many people and launches as a large site keeps."""
+
+from django.contrib.auth import get_user_model
+from django.db import connection
+
+from lti_provider.models import LtiConsumer
+
+# One launch in a hundred was refused: more than the log would keep of so few consumers.
+SQL = (
+    """
+    INSERT INTO auth_user (username, password, first_name, last_name, email, is_active, is_staff,
+                           is_superuser, date_joined)
+    SELECT 'lti-' || n, '!', '', '', '', true, false, false, now()
+    FROM generate_series(1, %(people)s) n
+    """,
+    """
+    INSERT INTO lti_provider_ltiuser (lti_consumer_id, lti_user_id, lti_user_digest, user_id,
+                                      created_at)
+    SELECT %(first)s + mod(n, %(consumers)s), n::text, encode(sha256(n::text::bytea), 'hex'),
+           u.id, now()
+    FROM generate_series(1, %(people)s) n JOIN auth_user u ON u.username = 'lti-' || n
+    """,
+    """
+    INSERT INTO lti_provider_ltiresourcelink (lti_consumer_id, resource_link_id,
+                                              resource_link_digest, title)
+    SELECT %(first)s + mod(n, %(consumers)s), n::text, encode(sha256(n::text::bytea), 'hex'), 'A'
+    FROM generate_series(1, %(people)s / 100) n
+    """,
+    """
+    INSERT INTO lti_provider_ltilaunch (lti_consumer_id, received_at, entered_at, nonce_digest,
+        nonce_expires_at, handle_digest, user_digest, link_digest, message_pairs,
+        link_refusal_code, target, refusal_code, refusal_hint, launch_url, base_string,
+        foreign_origin, signed_with, session_epoch)
+    SELECT %(first)s + mod(n, %(consumers)s), now() - n * interval '1 s', now(),
+           encode(sha256(('n' || n)::bytea), 'hex'), now(),
+           encode(sha256(('h' || n)::bytea), 'hex'),
+           encode(sha256((1 + mod(n, %(people)s))::text::bytea), 'hex'),
+           encode(sha256((1 + mod(n, %(people)s / 100))::text::bytea), 'hex'),
+           '[["user_id", "1"], ["resource_link_id", "1"]]', '', '/content/',
+           CASE WHEN mod(n, 100) = 0 THEN 'stale_timestamp' ELSE '' END, '', '', '', '',
+           'current', 0
+    FROM generate_series(1, %(launches)s) n
+    """,
+    "ANALYZE",
+)
+
+
+def fill(*, people: int, launches: int, consumers: int) -> None:
+    made = [
+        LtiConsumer.objects.create(consumer_name=f"School {number}") for number in range(consumers)
+    ]
+    numbers = {
+        "people": people,
+        "launches": launches,
+        "consumers": consumers,
+        "first": min(consumer.pk for consumer in made),
+    }
+    assert get_user_model()._meta.db_table == "auth_user"
+    with connection.cursor() as cursor:
+        for statement in SQL:
+            cursor.execute(statement, numbers)

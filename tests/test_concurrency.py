@@ -1,0 +1,300 @@
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.auth import authenticate, get_user_model
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test import Client
+
+from lti_provider.exceptions import UserAccountRequired
+from lti_provider.models import (
+    LtiConsumer,
+    LtiContext,
+    LtiLaunch,
+    LtiLinkEvent,
+    LtiResourceLink,
+    LtiUser,
+)
+from lti_provider.testing import FakeLms
+from lti_provider.testing.lms import navigation
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).parent.parent
+HEADERS = navigation(framed=False)
+# SQLite lets one writer in at a time, so more processes would only queue up longer.
+AT_ONCE = 4 if connection.vendor == "sqlite" else 16
+
+
+class Crowd:
+    """Processes with connections of their own that start at the same signal."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.simultaneous"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _number in range(AT_ONCE)
+        ]
+        self.tell({"database": str(connection.settings_dict["NAME"])})
+
+    def tell(self, line: Any) -> None:
+        for process in self.processes:
+            self.write(process, line)
+
+    def write(self, process: subprocess.Popen, line: Any) -> None:
+        process.stdin.write(f"{json.dumps(line)}\n")
+        process.stdin.flush()
+
+    def send(self, jobs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        for process, job in zip(self.processes, jobs, strict=True):
+            self.write(process, job)
+        assert {process.stdout.readline() for process in self.processes} == {"ready\n"}
+        self.tell("go")
+        return [json.loads(process.stdout.readline()) for process in self.processes]
+
+    def leave(self) -> None:
+        for process in self.processes:
+            process.stdin.close()
+            process.wait(timeout=30)
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def processes(django_db_setup) -> Iterator[Crowd]:
+    crowd = Crowd()
+    yield crowd
+    crowd.leave()
+
+
+@pytest.fixture
+def crowd(processes, transactional_db) -> Crowd:
+    return processes
+
+
+@pytest.fixture
+def lms() -> FakeLms:
+    return FakeLms.create("canvas", personal_data="name_email")
+
+
+def launch_job(lms: FakeLms, requests: int, **changes) -> dict[str, Any]:
+    return {
+        "url": "/lti/launch/content/",
+        "form": urlencode(lms.sign("/content/", **changes)),
+        "headers": HEADERS,
+        "requests": requests,
+    }
+
+
+def last_of(answers) -> Counter:
+    return Counter(answer[-1]["status"] for answer in answers)
+
+
+def no_server_error(answers) -> bool:
+    return all(answer["status"] < 500 for steps in answers for answer in steps)
+
+
+# What one process sees of the others, step by step
+
+
+def test_an_account_that_appeared_meanwhile_is_used(lms):
+    early = lms.post(Client(), "/content/")["Location"].split("/")[-2]
+    launch = LtiLaunch.objects.with_handle(early)
+    assert launch.lti_user is None
+    lms.launch(Client(), "/content/")
+    user = authenticate(None, launch=launch)
+    assert user == launch.lti_user.user == get_user_model().objects.get()
+
+
+def test_a_place_that_appeared_meanwhile_is_used(lms):
+    lms.launch(Client(), "/content/")
+    launch = LtiLaunch.objects.with_all().get()
+    kept = LtiResourceLink.objects.keep(launch.lti_consumer, launch.message, None)
+    assert kept == launch.resource_link
+    assert kept.lti_context == launch.context
+
+
+def test_an_installation_that_was_learned_meanwhile_counts(lms):
+    early = LtiConsumer.objects.get()
+    lms.launch(Client(), "/content/", tool_consumer_instance_guid="first")
+    assert early.instance_guid == ""
+    assert not early.admits_installation("second")
+    assert early.instance_guid == "first"
+
+
+# At once
+
+
+def test_first_launches_of_one_person_at_once_make_one_account(crowd, lms):
+    answers = crowd.send([launch_job(lms, 3) for _process in range(AT_ONCE)])
+    assert no_server_error(answers)
+    assert last_of(answers) == {200: AT_ONCE}
+    assert all(steps[-1]["session"] for steps in answers)
+    assert get_user_model().objects.count() == 1
+    assert LtiUser.objects.count() == LtiContext.objects.count() == 1
+    assert LtiResourceLink.objects.count() == 1
+    assert LtiLaunch.objects.accepted().exclude(entered_at=None).count() == AT_ONCE
+    assert Session.objects.count() == AT_ONCE
+    user = get_user_model().objects.get()
+    assert {session.get_decoded()["_auth_user_id"] for session in Session.objects.all()} == {
+        str(user.pk)
+    }
+    lms.consumer.refresh_from_db()
+    assert lms.consumer.instance_guid == lms.fields["tool_consumer_instance_guid"]
+
+
+def test_first_launches_of_many_people_at_once_make_an_account_each(crowd, lms):
+    jobs = [launch_job(lms, 3, user_id=str(number)) for number in range(AT_ONCE)]
+    answers = crowd.send(jobs)
+    assert no_server_error(answers)
+    assert last_of(answers) == {200: AT_ONCE}
+    assert get_user_model().objects.count() == LtiUser.objects.count() == AT_ONCE
+    assert LtiContext.objects.count() == LtiResourceLink.objects.count() == 1
+
+
+def test_first_launches_of_two_installations_at_once_learn_one(crowd, lms):
+    jobs = [
+        launch_job(lms, 1, tool_consumer_instance_guid=f"installation {number % 2}")
+        for number in range(AT_ONCE)
+    ]
+    answers = crowd.send(jobs)
+    assert no_server_error(answers)
+    lms.consumer.refresh_from_db()
+    learned = lms.consumer.instance_guid
+    assert learned in ("installation 0", "installation 1")
+    accepted = LtiLaunch.objects.accepted()
+    assert {launch.message.instance_guid for launch in accepted} == {learned}
+    assert accepted.count() == AT_ONCE // 2
+
+
+def test_one_launch_posted_at_once_is_accepted_once(crowd, lms):
+    job = launch_job(lms, 1)
+    answers = crowd.send([job] * AT_ONCE)
+    assert no_server_error(answers)
+    entries = [steps[0]["location"] for steps in answers if "/enter/" in steps[0]["location"]]
+    assert len(entries) == 1
+    assert last_of(answers) == {303: 1, 403: AT_ONCE - 1}
+    assert LtiLaunch.objects.accepted().count() == 1
+    refused = set(LtiLaunch.objects.refused().values_list("refusal_code", flat=True))
+    assert refused == {"replayed_launch"}
+
+
+def test_one_handle_entered_at_once_signs_in_once(crowd, lms):
+    browser = Client()
+    url = lms.post(browser, "/content/")["Location"]
+    job = {
+        "url": url,
+        "headers": HEADERS,
+        "requests": 1,
+        "cookies": {name: morsel.value for name, morsel in browser.cookies.items()},
+    }
+    answers = crowd.send([job] * AT_ONCE)
+    assert no_server_error(answers)
+    assert last_of(answers) == {303: 1, 410: AT_ONCE - 1}
+    assert [steps[0]["session"] for steps in answers].count(True) == 1
+    assert Session.objects.count() == 1
+    assert get_user_model().objects.count() == 1
+
+
+# Accounts that people link
+
+
+@pytest.fixture
+def linking_lms() -> FakeLms:
+    return FakeLms.create("canvas", require_user_account=True, account_match="any")
+
+
+def confirm_job(lms: FakeLms, user: Any, **changes) -> dict[str, Any]:
+    """What a person who is signed in and has been asked is about to post."""
+    browser = Client()
+    browser.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    asked = lms.post(browser, "/content/", **changes)
+    question = browser.get(asked["Location"], headers=HEADERS)["Location"]
+    return {
+        "url": f"{question}?framed=1",
+        "form": "confirm=",
+        "headers": HEADERS,
+        "requests": 1,
+        "cookies": {name: morsel.value for name, morsel in browser.cookies.items()},
+    }
+
+
+def add_accounts() -> list[Any]:
+    users = get_user_model().objects
+    return [users.create_user(f"account {number}") for number in range(AT_ONCE)]
+
+
+def the_only_link() -> LtiUser:
+    """The one that was made, told once."""
+    event = LtiLinkEvent.objects.get()
+    lti_user = LtiUser.objects.get(linked_at__isnull=False)
+    assert event.user == lti_user.user
+    assert event.lti_user_id == lti_user.lti_user_id
+    return lti_user
+
+
+def test_one_confirmation_at_once_links_once(crowd, linking_lms):
+    user = get_user_model().objects.create_user("ada")
+    answers = crowd.send([confirm_job(linking_lms, user)] * AT_ONCE)
+    assert last_of(answers) == {200: AT_ONCE}
+    assert the_only_link().user == user
+
+
+def test_one_person_and_many_accounts_at_once_make_one_link(crowd, linking_lms):
+    answers = crowd.send([confirm_job(linking_lms, user) for user in add_accounts()])
+    assert no_server_error(answers)
+    assert set(last_of(answers)) <= {200, 403}
+    assert the_only_link().lti_user_id == linking_lms.fields["user_id"]
+
+
+def test_a_person_with_an_anonymous_account_and_many_accounts_at_once(crowd, linking_lms):
+    linking_lms.consumer.require_user_account = False
+    linking_lms.consumer.save()
+    linking_lms.launch(Client(), "/content/")
+    anonymous = get_user_model().objects.get()
+    linking_lms.consumer.require_user_account = True
+    linking_lms.consumer.save()
+    answers = crowd.send([confirm_job(linking_lms, user) for user in add_accounts()])
+    assert no_server_error(answers)
+    assert the_only_link().user != anonymous
+    assert LtiUser.objects.count() == 1
+    assert LtiLinkEvent.objects.get().former_user == anonymous
+
+
+def test_one_account_and_many_people_at_once_make_one_link(crowd, linking_lms):
+    user = get_user_model().objects.create_user("ada")
+    jobs = [confirm_job(linking_lms, user, user_id=str(number)) for number in range(AT_ONCE)]
+    answers = crowd.send(jobs)
+    assert no_server_error(answers)
+    assert last_of(answers) == {200: 1, 403: AT_ONCE - 1}
+    assert the_only_link().user == user
+
+
+# What one process sees of an unlink
+
+
+def test_a_launch_whose_link_ended_meanwhile_signs_nobody_in(linking_lms):
+    user = get_user_model().objects.create_user("ada")
+    job = confirm_job(linking_lms, user)
+    browser = Client()
+    browser.cookies.load(job["cookies"])
+    assert browser.post(job["url"], {"confirm": ""}, headers=HEADERS).status_code == 200
+    early = linking_lms.post(Client(), "/content/")["Location"].split("/")[-2]
+    launch = LtiLaunch.objects.with_handle(early)
+    LtiUser.objects.get().unlink(LtiLinkEvent.How.BY_PERSON, user, None)
+    with pytest.raises(UserAccountRequired):
+        authenticate(None, launch=launch)

@@ -1,0 +1,773 @@
+import json
+import logging
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import time_machine
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.utils import timezone
+
+from lti_provider.exceptions import ScoreNotRead
+from lti_provider.message import host_of
+from lti_provider.models import Attempt, Fate, LtiConsumer, LtiResult, LtiServiceHost
+from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
+from lti_provider.outcomes.egress import HttpAnswer
+from lti_provider.signals import score_delivered, score_failed
+from lti_provider.testing import FakeLms
+from tests.lms_service import (
+    Gradebook,
+    always,
+    envelope,
+    ok,
+    score_body,
+    signature_holds,
+)
+from tests.test_outcome_xml import CASES
+
+pytestmark = pytest.mark.django_db
+
+State = LtiResult.State
+FAILURE = envelope("failure", "The assignment is closed")
+
+
+@pytest.fixture(autouse=True)
+def brisk(settings):
+    """Limits that do not slow tests down; tests of a limit set their own."""
+    settings.LTI_PROVIDER_GRADE_TIMEOUT = 1
+    settings.LTI_PROVIDER_GRADE_RATE = 10_000
+
+
+@pytest.fixture
+def lms(gradebook):
+    made = FakeLms.create("canvas", outcome_networks="127.0.0.0/8")
+    made.fields["lis_outcome_service_url"] = gradebook.url
+    return made
+
+
+@pytest.fixture
+def result(client, lms):
+    lms.launch(client, "/content/")
+    return LtiResult.objects.get()
+
+
+@pytest.fixture
+def heard():
+    """What the signals said, in order."""
+    said = []
+    receivers = {
+        score_delivered: lambda result, **_: said.append(("delivered", result)),
+        score_failed: lambda result, **_: said.append(("failed", result)),
+    }
+    for signal, receiver in receivers.items():
+        signal.connect(receiver)
+    yield said
+    for signal, receiver in receivers.items():
+        signal.disconnect(receiver)
+
+
+def many(consumer, url, count, prefix="s", score=0.5):
+    """Results with a score to be sent."""
+    LtiResult.objects.bulk_create(
+        LtiResult(
+            lti_consumer=consumer,
+            user_digest=f"{prefix}{number}",
+            link_digest="link",
+            service_url=url,
+            service_host=host_of(url),
+            sourcedid=f"{prefix}{number}",
+        )
+        for number in range(count)
+    )
+    consumer.learn_outcome_host(host_of(url))
+    mine = LtiResult.objects.filter(lti_consumer=consumer, user_digest__startswith=prefix)
+    if score is not None:
+        mine.submit(sending.Decimal(str(score)))
+    return mine
+
+
+def make_due():
+    LtiResult.objects.filter(state=State.WAITING).update(next_attempt_at=timezone.now())
+    LtiServiceHost.objects.update(paused_until=None)
+
+
+def settle(result, **attempt):
+    """What a deliverer writes when its attempt ended so."""
+    leased = LtiServiceHost.objects.lease(result.service_host).results[0]
+    return LtiResult.objects.settle(leased, Attempt(**attempt))
+
+
+def test_a_score_arrives(result, lms, gradebook, heard):
+    result.submit_score(0.85, url="https://tool.example/essays/1?a=b&c")
+    tally = deliver_due()
+    assert (tally.delivered, tally.retried, tally.failed, tally.superseded) == (1, 0, 0, 0)
+    assert gradebook.grades == {result.sourcedid: "0.85"}
+    [received] = gradebook.received
+    assert received.headers["Content-Type"] == "application/xml"
+    assert received.data == ("url", "https://tool.example/essays/1?a=b&c")
+    assert received.oauth["oauth_consumer_key"] == lms.consumer.consumer_key
+    assert signature_holds(received, gradebook.url, lms.consumer.consumer_secret)
+    assert not signature_holds(received, gradebook.url, "another secret")
+    result.refresh_from_db()
+    assert (result.state, result.attempts, result.delivered_version) == (State.DELIVERED, 1, 1)
+    assert (result.next_attempt_at, result.lease_token, result.reason) == (None, "", "")
+    assert result.delivered_at
+    assert heard == [("delivered", result)]
+    assert deliver_due().delivered == 0
+
+
+def test_the_url_is_signed_and_sent_unchanged(client, lms, gradebook):
+    url = gradebook.url.replace("/outcomes", "/c/course-v1:edX+Demo/type@lti+block@1%2F2")
+    url += "?b=2%20x&a=1+y&a=&c"
+    lms.fields["lis_outcome_service_url"] = url
+    lms.consumer.consumer_secret = "a/ +&%=é"
+    lms.consumer.save()
+    lms.launch(client, "/content/")
+    LtiResult.objects.get().submit_score(1)
+    assert deliver_due().delivered == 1
+    [received] = gradebook.received
+    assert received.path == url.removeprefix(f"http://127.0.0.1:{gradebook.port}")
+    assert signature_holds(received, url, "a/ +&%=é")
+
+
+def test_a_deletion_arrives_and_a_score_is_read(result, gradebook):
+    result.submit_score(0.5)
+    deliver_due()
+    assert read_score(result) == result.read_score() == sending.Decimal("0.5")
+    LtiResult.objects.get().delete_score()
+    assert deliver_due().delivered == 1
+    assert [received.operation for received in gradebook.received][-1] == "delete"
+    assert result.read_score() is None
+
+
+def test_a_launch_asks_for_its_own_score(client, lms, gradebook):
+    lms.launch(client, "/content/")
+    gradebook.grades[lms.fields["lis_result_sourcedid"]] = "0.25"
+    from lti_provider.models import LtiLaunch
+
+    launch = LtiLaunch.objects.get()
+    assert launch.read_score() == sending.Decimal("0.25")
+    assert launch.submit_score(1).version == 1
+    assert launch.delete_score().version == 2
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_real_services_answered(result, gradebook, case):
+    headers = {"Content-Type": case["content_type"]}
+    gradebook.behave = lambda *_: (case["status"], headers, case["body"].encode())
+    result.submit_score(0.5)
+    deliver_due()
+    result.refresh_from_db()
+    if "codeMajor>success<" in case["body"]:
+        assert result.state == State.DELIVERED
+    else:
+        assert result.state == State.WAITING
+        assert result.last_code == ("server_error" if case["status"] == 500 else "refused")
+        assert "<" not in result.reason
+        assert result.sourcedid not in result.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "code", "refusals", "at_least"),
+    [
+        (200, b"<html>Welcome</html>", {}, "not_understood", 0, 0),
+        (200, b"success", {}, "not_understood", 0, 0),
+        (204, b"", {}, "not_understood", 0, 0),
+        (200, envelope("processing"), {}, "processing", 0, 2),
+        (500, b"", {}, "server_error", 0, 0),
+        (502, b"", {}, "server_error", 0, 2),
+        (503, b"", {"Retry-After": "120"}, "throttled", 0, 120),
+        (408, b"", {}, "server_error", 0, 0),
+        (425, b"", {}, "server_error", 0, 0),
+        (429, b"", {}, "throttled", 0, 0),
+        (429, b"", {"Retry-After": "300"}, "throttled", 0, 300),
+        (429, b"", {"Retry-After": "999999999999"}, "throttled", 0, 6 * 3600),
+        (429, FAILURE, {}, "throttled", 0, 0),
+        (403, b"403 Forbidden (Rate Limit Exceeded)", {}, "throttled", 0, 0),
+        (403, b"", {"Retry-After": "60"}, "throttled", 0, 60),
+        (403, b"", {}, "client_error", 1, 2000),
+        (404, b"", {}, "client_error", 1, 2000),
+        (401, b"", {}, "unauthorized", 1, 2000),
+        (302, b"", {"Location": "http://127.0.0.1/"}, "redirect", 1, 2000),
+        (422, FAILURE, {}, "refused", 1, 2000),
+        (200, FAILURE, {}, "refused", 1, 2000),
+        (500, FAILURE, {}, "refused", 1, 2000),
+    ],
+)
+def test_what_comes_later(result, gradebook, status, body, headers, code, refusals, at_least):
+    gradebook.behave = lambda *_: (status, headers, body)
+    result.submit_score(0.5)
+    before = timezone.now()
+    assert deliver_due().retried == 1
+    result.refresh_from_db()
+    assert (result.state, result.last_code, result.refusals) == (State.WAITING, code, refusals)
+    assert result.reason
+    wait = (result.next_attempt_at - before).total_seconds()
+    assert at_least <= wait <= 6 * 3600 + 10
+    gradebook.behave = None
+    make_due()
+    assert deliver_due().delivered == 1
+
+
+def test_success_decides_whatever_the_status(result, gradebook):
+    gradebook.behave = always(500, envelope())
+    result.submit_score(0.5)
+    assert deliver_due().delivered == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", None),
+        ("soon", None),
+        ("12", 12),
+        (" 0 ", 0),
+        ("-5", None),
+        ("١٢", None),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text, seconds):
+    assert sending._retry_after(HttpAnswer(429, text, b"")) == seconds
+
+
+@time_machine.travel("2030-01-01T12:00:00+00:00", tick=False)
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+def test_retry_after_a_date_to_come(zone):
+    answer = HttpAnswer(429, f"Tue, 01 Jan 2030 12:01:00 {zone}", b"")
+    assert sending._retry_after(answer) == 60
+
+
+def test_what_is_unsupported_is_remembered_and_not_asked_again(result, gradebook, heard):
+    gradebook.behave = always(422, envelope("unsupported", "deleteResult is not supported"))
+    result.delete_score()
+    assert deliver_due().failed == 1
+    result.refresh_from_db()
+    assert result.state == State.FAILED
+    assert "deleteResult is not supported" in result.reason
+    assert not LtiConsumer.objects.get().supports("delete")
+    LtiResult.objects.get().delete_score()
+    assert deliver_due().failed == 1
+    assert len(gradebook.received) == 1
+    assert [event for event, _result in heard] == ["failed", "failed"]
+    gradebook.behave = None
+    LtiResult.objects.all().resend()
+    assert deliver_due().delivered == 1
+
+
+def test_a_refused_grade_has_a_few_slow_chances(result, gradebook, heard):
+    gradebook.behave = always(422, FAILURE)
+    result.submit_score(0.5)
+    for _chance in range(3):
+        assert deliver_due().retried == 1
+        make_due()
+    assert deliver_due().failed == 1
+    assert len(gradebook.received) == 4
+    result.refresh_from_db()
+    assert result.state == State.FAILED
+    assert result.reason == ("The learning platform refused the grade: “The assignment is closed”")
+    assert heard == [("failed", result)]
+
+
+def test_attempts_end_after_days(result, gradebook, heard):
+    gradebook.behave = always(500)
+    result.submit_score(0.5)
+    with time_machine.travel(timezone.now()) as traveller:
+        start = timezone.now()
+        while LtiResult.objects.get().state == State.WAITING:
+            traveller.shift(timedelta(hours=6))
+            deliver_due()
+        assert timedelta(days=5) < timezone.now() - start < timedelta(days=6)
+    result.refresh_from_db()
+    assert (result.state, result.last_code) == (State.FAILED, "server_error")
+    assert result.attempts > 15
+    assert heard == [("failed", result)]
+
+
+def test_the_jitter_is_full_and_bounded():
+    from lti_provider.models.result import delay_after
+
+    later = Attempt(fate=Fate.RETRY)
+    first = [delay_after(later, 0, 0).total_seconds() for _ in range(200)]
+    assert max(first) <= 30
+    assert min(first) < 10
+    assert max(first) > 20
+    tenth = [delay_after(later, 30, 0).total_seconds() for _ in range(200)]
+    assert 4 * 3600 < max(tenth) <= 6 * 3600
+    landing = Attempt(fate=Fate.RETRY, may_land=True)
+    assert all(delay_after(landing, 0, 0).total_seconds() >= 2 for _ in range(50))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code", "state"),
+    [
+        ({"lti_consumer__is_active": False}, "consumer_inactive", State.WAITING),
+        ({"lti_consumer__outcome_hosts": "other.example"}, "host_not_known", State.WAITING),
+        ({"lti_consumer__outcome_networks": ""}, "address_not_public", State.WAITING),
+        ({"sourcedid": "a\x01b"}, "not_xml", State.FAILED),
+        ({"sourcedid": ""}, "no_service", State.FAILED),
+    ],
+)
+def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
+    result.submit_score(0.5)
+    for path, value in break_it.items():
+        name = path.removeprefix("lti_consumer__")
+        model = LtiConsumer if name != path else LtiResult
+        model.objects.update(**{name: value})
+    deliver_due()
+    assert gradebook.received == []
+    result.refresh_from_db()
+    assert (result.state, result.last_code) == (state, code)
+    assert result.reason
+    with pytest.raises(ScoreNotRead) as caught:
+        result.read_score()
+    assert caught.value.code == code
+    assert str(caught.value) == result.reason
+
+
+@pytest.mark.parametrize(
+    ("behave", "code"),
+    [
+        (always(200, envelope("unsupported", "no reading")), "unsupported"),
+        (always(200, FAILURE), "refused"),
+        (always(500), "server_error"),
+        (always(200, envelope(body=score_body("abc"))), "not_understood"),
+        (always(200, b"x" * 70_000), "too_large"),
+    ],
+)
+def test_a_score_that_cannot_be_read(result, gradebook, behave, code):
+    gradebook.behave = behave
+    with pytest.raises(ScoreNotRead) as caught:
+        result.read_score()
+    assert caught.value.code == code
+    result.refresh_from_db()
+    assert result.lti_consumer.supports("read") == (code != "unsupported")
+    assert result.state == State.NOTHING
+
+
+def test_a_secret_that_is_rotated_signs_what_waits(result, lms, gradebook):
+    result.submit_score(0.5)
+    LtiConsumer.objects.update(consumer_secret="rotated")
+    deliver_due()
+    assert signature_holds(gradebook.received[0], gradebook.url, "rotated")
+
+
+def test_every_attempt_is_signed_afresh(result, gradebook):
+    gradebook.behave = always(500)
+    result.submit_score(0.5)
+    for _attempt in range(3):
+        deliver_due()
+        make_due()
+    assert len({received.oauth["oauth_nonce"] for received in gradebook.received}) == 3
+    assert len({received.body for received in gradebook.received}) == 3
+
+
+def test_what_waits_goes_where_the_newest_launch_says(client, result, lms, gradebook):
+    result.submit_score(0.5)
+    lms.launch(client, "/content/", lis_result_sourcedid="relaunched")
+    deliver_due()
+    assert gradebook.grades == {"relaunched": "0.5"}
+
+
+def test_a_consumer_that_is_back_gets_what_waited(result, gradebook):
+    result.submit_score(0.5)
+    LtiConsumer.objects.update(is_active=False)
+    assert deliver_due().retried == 1
+    LtiConsumer.objects.update(is_active=True)
+    make_due()
+    assert deliver_due().delivered == 1
+
+
+def test_an_account_that_is_gone_loses_no_grade(client, result, lms, gradebook):
+    result.submit_score(0.5)
+    result.lti_user.user.delete()
+    assert deliver_due().delivered == 1
+
+
+def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
+    def change_meanwhile(book, received, handler):
+        if len(book.received) == 1:
+            LtiResult.objects.get().submit_score(1)
+        return book.succeed(received)
+
+    gradebook.behave = None
+    result.submit_score(0)
+    lease = LtiServiceHost.objects.lease(result.service_host)
+    [leased] = lease.results
+    LtiResult.objects.get().submit_score(1)
+    assert LtiServiceHost.objects.lease(result.service_host) is None
+    assert LtiResult.objects.get().state == State.SENDING
+    assert LtiResult.objects.settle(leased, send(leased)) is None
+    assert gradebook.grades == {result.sourcedid: "0.0"}
+    assert deliver_due().delivered == 1
+    assert gradebook.grades == {result.sourcedid: "1.0"}
+
+
+def test_a_newer_score_waits_for_what_may_still_land(result):
+    result.submit_score(0)
+    [leased] = LtiServiceHost.objects.lease(result.service_host).results
+    LtiResult.objects.get().submit_score(1)
+    LtiResult.objects.settle(leased, Attempt(fate=Fate.RETRY, code="timeout", may_land=True))
+    newer = LtiResult.objects.get()
+    assert newer.state == State.WAITING
+    assert newer.next_attempt_at > timezone.now() + timedelta(seconds=1.5)
+
+
+def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
+    result.submit_score(0.5)
+    assert LtiServiceHost.objects.lease(result.service_host)
+    with time_machine.travel(timezone.now() + timedelta(seconds=2)):
+        assert not LtiResult.objects.recover()
+    with time_machine.travel(timezone.now() + timedelta(seconds=4)):
+        assert deliver_due().delivered == 1
+    result.refresh_from_db()
+    assert result.attempts == 2
+
+
+def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, gradebook):
+    result.submit_score(0)
+    [stale] = LtiServiceHost.objects.lease(result.service_host).results
+    with time_machine.travel(timezone.now() + timedelta(seconds=4)):
+        LtiResult.objects.get().submit_score(1)
+        assert deliver_due().delivered == 1
+        assert LtiResult.objects.settle(stale, send(stale)) is None
+        assert gradebook.grades == {result.sourcedid: "0.0"}
+        assert deliver_due().delivered == 1
+        assert gradebook.grades == {result.sourcedid: "1.0"}
+
+
+def test_a_late_answer_does_not_undo_giving_up(result):
+    result.submit_score(0.5)
+    [leased] = LtiServiceHost.objects.lease(result.service_host).results
+    LtiResult.objects.all().give_up()
+    LtiResult.objects.settle(leased, Attempt(fate=Fate.DELIVERED))
+    assert LtiResult.objects.get().state == State.FAILED
+
+
+def test_a_mistake_of_ours_is_retried_and_logged(result, gradebook, monkeypatch, caplog):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError
+
+    monkeypatch.setattr(sending, "post", fail)
+    result.submit_score(0.5)
+    assert deliver_due().retried == 1
+    assert LtiResult.objects.get().last_code == "internal_error"
+    assert "score_not_sent" in caplog.text
+
+
+def test_nothing_is_reserved_inside_a_transaction(result, transactional_db):
+    result.submit_score(0.5)
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        deliver_due()
+
+
+def test_logs_name_no_person_and_no_secret(result, lms, caplog):
+    caplog.set_level(logging.DEBUG)
+    result.submit_score(0.5)
+    deliver_due()
+    assert "score_delivered" in caplog.text
+    for canary in (lms.consumer.consumer_secret, result.sourcedid, lms.fields["user_id"]):
+        assert canary not in caplog.text
+
+
+def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
+    many(lms.consumer, gradebook.url, 30)
+    gradebook.behave = always(500)
+    deliver_due()
+    asked = len(gradebook.received)
+    assert 5 <= asked <= 7
+    host = LtiServiceHost.objects.get()
+    assert host.is_open
+    assert host.is_paused(timezone.now())
+    assert host.failing_since
+    assert "500" in host.reason
+    assert str(host) == f"127.0.0.1:{gradebook.port}"
+    LtiServiceHost.objects.update(paused_until=None)
+    deliver_due()
+    assert len(gradebook.received) == asked + 1
+    gradebook.behave = None
+    make_due()
+    assert deliver_due().delivered == 30
+    host.refresh_from_db()
+    assert (host.failures, host.failing_since, host.reason) == (0, None, "")
+
+
+def test_a_pause_grows_to_a_quarter_of_an_hour():
+    from lti_provider.models.service_host import pause_after
+
+    failed = Attempt(fate=Fate.RETRY, code="timeout", host_answers=False)
+    assert pause_after(failed, 4) == timedelta(0)
+    assert timedelta(seconds=15) <= pause_after(failed, 5) <= timedelta(seconds=30)
+    longest = max(pause_after(failed, 50) for _ in range(100))
+    assert timedelta(minutes=13) < longest <= timedelta(minutes=15)
+
+
+def test_a_throttled_host_gets_nothing_until_then(lms, gradebook):
+    many(lms.consumer, gradebook.url, 5)
+    gradebook.behave = lambda *_: (429, {"Retry-After": "100"}, b"")
+    deliver_due()
+    assert len(gradebook.received) <= 2
+    with time_machine.travel(timezone.now() + timedelta(seconds=90)):
+        deliver_due()
+        assert len(gradebook.received) <= 2
+    gradebook.behave = None
+    with time_machine.travel(timezone.now() + timedelta(seconds=130)):
+        assert deliver_due().delivered == 5
+
+
+def test_a_pause_that_another_deliverer_noted_counts_at_once(result):
+    result.submit_score(1)
+    later = timezone.now() + timedelta(minutes=1)
+    LtiServiceHost.objects.create(host=result.service_host, paused_until=later)
+    assert LtiServiceHost.objects.lease(result.service_host) is None
+    LtiServiceHost.objects.update(paused_until=timezone.now())
+    assert LtiServiceHost.objects.lease(result.service_host)
+
+
+def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
+    many(lms.consumer, gradebook.url, 3)
+    fresh = many(lms.consumer, gradebook.url, 1, prefix="fresh").get()
+    long_ago = timezone.now() - timedelta(days=6)
+    old = LtiResult.objects.exclude(pk=fresh.pk)
+    old.update(submitted_at=long_ago, next_attempt_at=long_ago)
+    gradebook.behave = always(500)
+    LtiServiceHost.objects.create(
+        host=fresh.service_host, failures=9, failing_since=timezone.now() - timedelta(days=5.5)
+    )
+    tally = deliver_due()
+    assert tally.failed == 3
+    assert len(heard) == 3
+    assert not old.exclude(state=State.FAILED).exists()
+    assert LtiResult.objects.get(pk=fresh.pk).state == State.WAITING
+
+
+def test_an_old_score_is_tried_before_it_fails(lms, gradebook):
+    many(lms.consumer, gradebook.url, 1)
+    LtiResult.objects.update(submitted_at=timezone.now() - timedelta(days=9))
+    gradebook.behave = always(500)
+    assert deliver_due().failed == 0
+    gradebook.behave = None
+    make_due()
+    assert deliver_due().delivered == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_to_one_host_are_few_at_a_time(lms, gradebook, settings):
+    settings.LTI_PROVIDER_GRADE_CONCURRENCY = 3
+    many(lms.consumer, gradebook.url, 60)
+
+    def take_a_moment(book, received, handler):
+        time.sleep(0.02)
+        return book.succeed(received)
+
+    gradebook.behave = take_a_moment
+    assert deliver_due().delivered == 60
+    assert gradebook.most_at_once == 3
+    assert gradebook.overlaps == []
+
+
+def test_requests_to_one_host_are_few_a_second(lms, gradebook, settings):
+    settings.LTI_PROVIDER_GRADE_RATE = 20
+    many(lms.consumer, gradebook.url, 45)
+    started = time.monotonic()
+    assert deliver_due().delivered == 45
+    # A burst of one second's worth, then 20 a second.
+    assert time.monotonic() - started >= 1.2
+
+
+def test_a_rate_below_one_a_second_still_sends(lms, gradebook, settings):
+    settings.LTI_PROVIDER_GRADE_RATE = 0.5
+    many(lms.consumer, gradebook.url, 1)
+    assert deliver_due().delivered == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_deliverers_share_the_work(lms, gradebook, settings):
+    settings.LTI_PROVIDER_GRADE_CONCURRENCY = 2
+    many(lms.consumer, gradebook.url, 80)
+    tallies = []
+
+    def deliver():
+        try:
+            tallies.append(deliver_due())
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=deliver) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(tally.delivered for tally in tallies) == 80
+    assert len(gradebook.received) == 80
+    assert gradebook.overlaps == []
+    assert gradebook.most_at_once <= 2
+
+
+def test_a_slow_host_does_not_delay_a_fast_one(lms, gradebook):
+    with Gradebook("127.0.0.2") as slow:
+        patience = threading.Event()
+
+        def stall(book, received, handler):
+            patience.wait(20)
+            return ok(envelope())
+
+        slow.behave = stall
+        many(lms.consumer, slow.url, 300, prefix="slow")
+        many(lms.consumer, gradebook.url, 300, prefix="fast")
+        deliverer = Deliverer()
+        done_at = {}
+
+        def watch(tally):
+            if tally.delivered >= 300 and "fast" not in done_at:
+                done_at["fast"] = len(slow.received)
+                deliverer.stop()
+
+        deliverer.run(progress=watch)
+        patience.set()
+        assert done_at["fast"] <= 20
+        assert len(gradebook.grades) == 300
+        waiting = LtiResult.objects.unsettled()
+        assert waiting.count() == 300
+        assert not waiting.filter(state=State.SENDING).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stop_ends_after_the_request_that_is_on_its_way(lms, gradebook):
+    many(lms.consumer, gradebook.url, 20)
+    deliverer = Deliverer()
+
+    def stop(book, received, handler):
+        deliverer.stop()
+        return book.succeed(received)
+
+    gradebook.behave = stop
+    tally = deliverer.run(forever=True)
+    assert 1 <= tally.delivered <= 2
+    assert tally.released >= 18
+    assert LtiResult.objects.due(timezone.now()).count() == 20 - tally.delivered
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_loop_sends_what_comes(lms, gradebook):
+    deliverer = Deliverer()
+    thread = threading.Thread(
+        target=lambda: (deliverer.run(forever=True, interval=0.05), connections.close_all())
+    )
+    thread.start()
+    try:
+        many(lms.consumer, gradebook.url, 1)
+        give_up = time.monotonic() + 10
+        while not gradebook.grades and time.monotonic() < give_up:
+            time.sleep(0.02)
+    finally:
+        deliverer.stop()
+        thread.join()
+    assert gradebook.grades == {"s0": "0.5"}
+
+
+@pytest.mark.parametrize("behaviour", ["stall", "cut", "drip"])
+def test_what_hangs_is_retried_later_than_it_could_land(result, gradebook, behaviour):
+    def stall(book, received, handler):
+        time.sleep(1.2)
+
+    def cut(book, received, handler):
+        handler.close_connection = True
+        handler.connection.close()
+
+    def drip(book, received, handler):
+        for part in (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500).splitlines(keepends=True):
+            handler.wfile.write(part)
+            time.sleep(0.02)
+
+    gradebook.behave = {"stall": stall, "cut": cut, "drip": drip}[behaviour]
+    result.submit_score(0.5)
+    before = timezone.now()
+    assert deliver_due().retried == 1
+    result.refresh_from_db()
+    assert result.last_code == ("unreachable" if behaviour == "cut" else "timeout")
+    assert result.next_attempt_at - before >= timedelta(seconds=2)
+
+
+def test_delivering_once_reports_one_line_of_json(lms, gradebook, capsys):
+    many(lms.consumer, gradebook.url, 3)
+    call_command("lti_deliver", once=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report.pop("seconds") > 0
+    assert report == {
+        "event": "lti_deliver",
+        "delivered": 3,
+        "retried": 0,
+        "failed": 0,
+        "superseded": 0,
+        "released": 0,
+        "waiting": 0,
+    }
+
+
+def test_a_terminal_shows_progress(lms, gradebook):
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    many(lms.consumer, gradebook.url, 3)
+    terminal = Terminal()
+    call_command("lti_deliver", stdout=terminal)
+    assert "3 delivered, 0 to be retried, 0 failed; 0 waiting" in terminal.getvalue()
+    assert "\r" in terminal.getvalue()
+
+
+def test_the_payloads_of_all_makes_go_back_as_they_came(client, gradebook):
+    from django.test import Client
+
+    sent = []
+    for path in sorted((Path(__file__).parent / "data" / "payloads").glob("*.json")):
+        if path.name.startswith("live_"):
+            continue
+        fields = dict(json.loads(path.read_text())["fields"])
+        if not fields.get("lis_result_sourcedid") or not fields.get("lis_outcome_service_url"):
+            continue
+        if not fields["resource_link_id"]:
+            continue
+        fields = {k: v for k, v in fields.items() if not k.startswith("oauth_")}
+        consumer = LtiConsumer.objects.create(consumer_name=path.stem, guid_policy="record")
+        consumer.outcome_networks = "127.0.0.0/8"
+        consumer.save()
+        fields["lis_outcome_service_url"] = gradebook.url
+        FakeLms(consumer, fields).launch(Client(), "/content/")
+        sent.append(fields["lis_result_sourcedid"])
+    LtiResult.objects.all().submit(sending.Decimal("0.5"))
+    deliver_due()
+    assert len(sent) > 3
+    assert sorted(received.sourcedid for received in gradebook.received) == sorted(sent)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_score_that_changes_while_it_is_sent_is_sent_again(result, gradebook, heard):
+    def change_once(book, received, handler):
+        if len(book.received) == 1:
+            try:
+                LtiResult.objects.get().submit_score(1)
+            finally:
+                connections.close_all()
+        return book.succeed(received)
+
+    gradebook.behave = change_once
+    result.submit_score(0)
+    tally = deliver_due()
+    assert (tally.superseded, tally.delivered) == (1, 1)
+    assert gradebook.grades == {result.sourcedid: "1.0"}
+    assert [event for event, _result in heard] == ["delivered"]
+
+
+def test_few_workers_send_everything(lms, gradebook):
+    with Gradebook("127.0.0.2") as other:
+        many(lms.consumer, gradebook.url, 25, prefix="one")
+        many(lms.consumer, other.url, 25, prefix="other")
+        assert deliver_due(workers=1).delivered == 50
+        assert len(other.grades) == len(gradebook.grades) == 25

@@ -1,0 +1,215 @@
+import ast
+import importlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import django
+import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.core.management import get_commands
+from django.dispatch import Signal
+
+from lti_provider import decorators, exceptions, signals
+from lti_provider.checks import check_settings
+from lti_provider.conf import PREFIX, Conf, conf, given_settings
+from lti_provider.exceptions import LaunchRefused, ReturnableRefusal
+from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.testing import PROFILES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+TOOL = ROOT / "example_project/tool/nightsky"
+PYTHON_BLOCKS = [
+    re.sub(f"^{indent}", "", code, flags=re.M)
+    for indent, code in re.findall(r"^( *)```python\n(.*?)^ *```$", README, re.S | re.M)
+]
+STEPS = re.findall(r"^(\d)\. (.*?)(?=^\d\. |^`)", README.partition("## Install")[2], re.S | re.M)
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.S | re.M)
+    assert found, f"The README has no section {title}"
+    return found[2]
+
+
+def rows(title: str) -> list[list[str]]:
+    lines = [line for line in section(title).splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def type_of(name: str) -> str:
+    annotation = vars(Conf)[name].fget.__annotations__["return"]
+    return " or ".join(f"`{part}`" for part in annotation.split(" | "))
+
+
+def settings_in(text: str) -> set[str]:
+    return set(re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text))
+
+
+def assigned(name: str, module: Path):
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"{module} does not assign {name}")
+
+
+def test_every_setting_is_documented_with_its_type_and_default(settings):
+    for name in given_settings():
+        delattr(settings, name)
+    documented = [tuple(row[:3]) for row in rows("Settings")]
+    read = [name for name, value in vars(Conf).items() if isinstance(value, property)]
+    assert documented == [
+        (f"`{PREFIX}{name.upper()}`", type_of(name), f"`{getattr(conf, name)!r}`") for name in read
+    ]
+
+
+@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"])
+def test_no_other_setting_is_named(file):
+    known = {PREFIX + name.upper() for name in vars(Conf)}
+    assert settings_in((ROOT / file).read_text()) <= known
+
+
+def test_the_checks_accept_what_is_documented(settings):
+    for name, _type, default, _meaning in rows("Settings"):
+        setattr(settings, name.strip("`"), ast.literal_eval(default.strip("`")))
+    assert check_settings(None) == []
+
+
+def test_every_refusal_is_documented_with_its_status_and_where_it_is_shown():
+    ours = [
+        kind for kind in LaunchRefused.by_code().values() if kind.__module__ == exceptions.__name__
+    ]
+    shown = {True: "LMS", False: "page"}
+    expected = {
+        (f"`{kind.code}`", str(kind.status), shown[issubclass(kind, ReturnableRefusal)])
+        for kind in ours
+    }
+    documented = [tuple(row[:3]) for row in rows("Refusals")]
+    assert sorted(documented) == sorted(expected)
+    assert all(row[3] for row in rows("Refusals"))
+
+
+def test_every_signal_is_documented():
+    ours = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    assert {name for name in ours if f"`{name}`" in README} == ours
+    imported = re.findall(r"from lti_provider.signals import (.*)", README)
+    assert set(", ".join(imported).split(", ")) == ours
+
+
+def test_every_decorator_is_documented():
+    ours = {
+        name
+        for name, value in vars(decorators).items()
+        if getattr(value, "__module__", "") == decorators.__name__ and not name.startswith("_")
+    }
+    assert set(re.findall(r"^`?@(\w+)", section("Decorators"), re.M)) == ours
+
+
+def test_every_command_is_documented():
+    ours = {name for name, app in get_commands().items() if app == "lti_provider"}
+    assert set(re.findall(r"manage\.py (lti_\w+)", README)) == ours
+
+
+def test_every_field_of_a_consumer_is_explained():
+    fields = flatten_fieldsets(admin.site.get_model_admin(LtiConsumer).get_fieldsets(None))
+    explained = {row[0].lower() for row in rows("Connect a learning platform")}
+    by_hand = {"consumer_name", "launch_url", "consumer_key", "consumer_secret"}
+    by_hand |= {"undelivered_grades", "secrets"}
+    labels = {
+        str(LtiConsumer._meta.get_field(name).verbose_name)
+        for name in fields
+        if name not in by_hand
+    }
+    assert labels <= explained
+
+
+def test_what_request_lti_is_said_to_offer_is_there():
+    offered = re.findall(r"request\.lti\.(\w+)", README)
+    assert offered
+    assert [name for name in offered if not hasattr(LtiLaunch, name)] == []
+
+
+def test_every_profile_is_named():
+    assert [name for name in PROFILES if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("code", PYTHON_BLOCKS)
+def test_the_readmes_code_compiles_and_imports_what_exists(code):
+    tree = ast.parse(code)
+    compile(tree, "README.md", "exec")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("lti_provider", "django")):
+            if node.module == "django.tasks" and django.VERSION < (6, 0):
+                continue
+            module = importlib.import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+def test_there_are_five_steps():
+    assert [int(number) for number, _text in STEPS] == [1, 2, 3, 4, 5]
+    assert "migrate" in STEPS[4][1]
+
+
+def test_the_examples_tool_was_made_by_the_five_steps():
+    marked = [
+        (number, line.strip().rstrip(","))
+        for module in (TOOL / "settings.py", TOOL / "urls.py")
+        for line, number in re.findall(r"(.*?) *# LTI, step (\d)$", module.read_text(), re.M)
+    ]
+    assert {number for number, _line in marked} == {number for number, _text in STEPS}
+    for number, line in marked:
+        assert line.partition(" = ")[0] in dict(STEPS)[number]
+
+
+@pytest.mark.parametrize(
+    "module", [TOOL / "settings.py", ROOT / "tests/settings.py"], ids=["example", "tests"]
+)
+def test_a_site_has_what_the_steps_say(module):
+    assert "lti_provider" in assigned("INSTALLED_APPS", module)
+    assert assigned("MIDDLEWARE", module)[0] == "lti_provider.middleware.LtiFrameMiddleware"
+    steps = "\n".join(PYTHON_BLOCKS[:5])
+    assert assigned("MIDDLEWARE", module)[0] in steps
+    backends = re.findall(r'"(\S+Backend)"', steps)
+    assert assigned("AUTHENTICATION_BACKENDS", module) == backends
+    assert assigned("LTI_PROVIDER_LAUNCHABLE_PATHS", module)
+
+
+def test_the_distributions_name_is_the_one_to_install():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"`pip install {project['name']}`" in STEPS[0][1]
+
+
+def test_the_targets_of_make_that_are_named_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {
+        name
+        for file in ("README.md", "CONTRIBUTING.md")
+        for name in re.findall(r"^make (\w+)|`make (\w+)`", (ROOT / file).read_text(), re.M)
+    }
+    assert {first or second for first, second in named} <= targets
+
+
+def test_links_lead_somewhere():
+    headings = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", README, re.M)
+    }
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link[1:] in headings if link.startswith("#") else (ROOT / link).exists()
+
+
+def test_the_changelog_begins_with_what_is_unreleased():
+    assert re.findall(r"^## (.*)$", CHANGELOG, re.M)[0] == "Unreleased"
+
+
+def test_no_file_names_a_place_that_only_its_author_has():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a checkout of the repository")
+    places = re.compile(rb"/" + rb"work/|/tmp/" + rb"dev|\bshared" + rb"/")
+    files = (ROOT / name for name in listed.stdout.splitlines())
+    assert [file for file in files if file.is_file() and places.search(file.read_bytes())] == []

@@ -1,0 +1,434 @@
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from ipaddress import ip_network
+from types import SimpleNamespace
+
+import pytest
+import trustme
+
+from lti_provider.outcomes import egress
+from lti_provider.outcomes.egress import EgressError, Forbidden, is_public, post
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+TIMEOUT = 0.6
+
+
+@contextmanager
+def serve(behave: Callable[[socket.socket], None], address: str = "127.0.0.1"):
+    """A server whose every connection is handed to ``behave``."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, 0), family=family)
+    seen = SimpleNamespace(port=listener.getsockname()[1], requests=[], connections=0)
+
+    def run() -> None:
+        while True:
+            try:
+                connection, _address = listener.accept()
+            except OSError:
+                return
+            seen.connections += 1
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    def talk(connection: socket.socket) -> None:
+        try:
+            with connection:
+                seen.requests.append(read_request(connection))
+                behave(connection)
+        except OSError:
+            return
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        yield seen
+    finally:
+        # Closing alone does not wake the thread that accepts.
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (part := connection.recv(4096)):
+            return data
+        data += part
+    head, _blank, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(4096)
+    return head + b"\r\n\r\n" + body
+
+
+def answer(body: bytes = b"done", head: str = "HTTP/1.1 200 OK", length: int | None = None):
+    size = len(body) if length is None else length
+    written = f"{head}\r\nContent-Length: {size}\r\n\r\n".encode() + body
+    return lambda connection: connection.sendall(written)
+
+
+def drip(parts: bytes, pause: float = 0.05):
+    def behave(connection: socket.socket) -> None:
+        for number in range(len(parts)):
+            connection.sendall(parts[number : number + 1])
+            time.sleep(pause)
+
+    return behave
+
+
+def send(port, path="/grades", *, host="127.0.0.1", scheme="http", networks=LOOPBACK, **changes):
+    url = f"{scheme}://{host}:{port}{path}"
+    given = {"hosts": [f"{host}:{port}"], "networks": networks, "timeout": TIMEOUT, **changes}
+    return post(url, b"<x/>", {"Content-Type": "application/xml"}, **given)
+
+
+def refusal(*arguments, **changes) -> EgressError:
+    with pytest.raises(EgressError) as caught:
+        send(*arguments, **changes)
+    return caught.value
+
+
+def answering_in_turn(*answers):
+    """A resolver that answers differently each time; the last answer is kept."""
+    left = list(answers)
+
+    def getaddrinfo(host, port, *_args, **_kwargs):
+        address = left.pop(0) if len(left) > 1 else left[0]
+        addresses = [address] if isinstance(address, str) else address
+        return [
+            (socket.AF_INET6 if ":" in ip else socket.AF_INET, 1, 6, "", (ip, port))
+            for ip in addresses
+        ]
+
+    return getaddrinfo
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_counts(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1/")
+
+
+def test_what_is_sent_and_what_comes_back():
+    head = "HTTP/1.1 429 Slow down\r\nRetry-After: 7\r\nSet-Cookie: a=b"
+    with serve(answer(b"wait", head)) as server:
+        received = send(server.port, "/a+b:c@d?e=%20f&g")
+        send(server.port)
+    assert (received.status, received.retry_after, received.body) == (429, "7", b"wait")
+    first, second = server.requests
+    assert first.startswith(b"POST /a+b:c@d?e=%20f&g HTTP/1.1\r\n")
+    headers = dict(
+        line.split(b": ", 1) for line in first.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    )
+    assert headers == {
+        b"Host": f"127.0.0.1:{server.port}".encode(),
+        b"Accept-Encoding": b"identity",
+        b"Connection": b"close",
+        b"Content-Length": b"4",
+        b"User-Agent": b"django-pluggable-lti",
+        b"Content-Type": b"application/xml",
+    }
+    assert first.endswith(b"<x/>")
+    assert b"ookie" not in second
+
+
+@pytest.mark.parametrize("host", ["lms.example", "127.0.0.1", "127.0.0.1:80"])
+def test_only_known_hosts_are_asked(host):
+    with serve(answer()) as server:
+        assert isinstance(refusal(server.port, hosts=[host]), Forbidden)
+        assert not server.connections
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://lms.example/", "file:///etc/passwd", "gopher://lms.example/", "//x/", "x"]
+)
+def test_only_http_and_https(url):
+    with pytest.raises(Forbidden):
+        post(url, b"", {}, hosts=["lms.example", ""], networks=(), timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "127.0.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.0.0.8",
+        "192.0.2.1",
+        "192.168.1.1",
+        "198.18.0.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::7f00:1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::1",
+        "100::1",
+        "2001::1",
+        "2001:db8::1",
+        "2002:7f00:1::",
+        "192.88.99.1",
+        "2001:20::1",
+        "3fff::1",
+        "5f00::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "ff0e::1",
+    ],
+)
+def test_only_public_addresses(address, monkeypatch):
+    assert not is_public(address)
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn(address))
+    error = refusal(80, host="lms.example", hosts=["lms.example"], networks=())
+    assert (error.code, error.text, error.may_land) == ("address_not_public", "lms.example", False)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111"])
+def test_public_addresses(address):
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f.1", "localhost", "[::1]"])
+def test_loopback_by_any_name_needs_its_network(host):
+    with serve(answer()) as server:
+        assert refusal(server.port, host=host, networks=()).code in (
+            "address_not_public",
+            "unknown_host",
+        )
+        assert not server.connections
+
+
+def test_a_listed_network_is_reached_and_no_other():
+    with serve(answer(b"one"), "127.0.0.2") as server:
+        narrow = (ip_network("127.0.0.2/32"),)
+        assert send(server.port, host="127.0.0.2", networks=narrow).body == b"one"
+        other = (ip_network("127.0.0.3/32"), ip_network("::/0"))
+        assert refusal(server.port, host="127.0.0.2", networks=other).code == "address_not_public"
+
+
+def test_a_mapped_address_counts_as_the_one_it_is_mapped_to(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("::ffff:127.0.0.1"))
+    with serve(answer(), "127.0.0.1") as server:
+        received = send(server.port, host="lms.example")
+        assert received.body == b"done"
+        everything_in_six = (ip_network("::/0"),)
+        error = refusal(server.port, host="lms.example", networks=everything_in_six)
+        assert error.code == "address_not_public"
+
+
+def test_a_name_is_resolved_once(monkeypatch):
+    trusted = (ip_network("127.0.0.2/32"),)
+    with serve(answer(b"right"), "127.0.0.2") as right:
+        monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("127.0.0.2", "127.0.0.1"))
+        assert send(right.port, host="lms.example", networks=trusted).body == b"right"
+        error = refusal(right.port, host="lms.example", networks=trusted)
+        assert error.code == "address_not_public"
+
+
+def test_an_inner_address_beside_an_outer_one_is_left_out(monkeypatch):
+    trusted = (ip_network("127.0.0.2/32"),)
+    both = answering_in_turn(["127.0.0.1", "127.0.0.2"])
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with serve(answer(b"outer"), "127.0.0.2") as outer:
+        assert send(outer.port, host="lms.example", networks=trusted).body == b"outer"
+
+
+def test_the_next_address_is_tried(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn(["127.0.0.3", "127.0.0.2"]))
+    with serve(answer(b"second"), "127.0.0.2") as server:
+        assert send(server.port, host="lms.example").body == b"second"
+
+
+def test_a_name_that_nobody_knows(monkeypatch):
+    def unknown(*_args, **_kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    error = refusal(80, host="lms.example", hosts=["lms.example"])
+    assert (error.code, error.may_land) == ("unknown_host", False)
+
+
+def test_a_name_that_cannot_be_one():
+    host = "x" * 70 + ".example"
+    assert refusal(443, host=host, hosts=[f"{host}:443"]).code == "unknown_host"
+
+
+def test_a_resolver_that_hangs(monkeypatch):
+    hangs = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [hangs.wait(5)][1:])
+    started = time.monotonic()
+    error = refusal(80, host="lms.example", hosts=["lms.example"], timeout=0.1)
+    hangs.set()
+    assert (error.code, error.may_land) == ("timeout", False)
+    assert time.monotonic() - started < 1
+
+
+def test_nobody_listens():
+    with serve(answer()) as server:
+        port = server.port
+    error = refusal(port)
+    assert (error.code, error.may_land) == ("unreachable", False)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda connection: time.sleep(2),
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b"x" * 900),
+        drip(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200),
+        drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 50),
+    ],
+    ids=["stall", "drip of a body", "drip of headers", "drip of nothing"],
+)
+def test_the_deadline_is_for_all_of_it(behave):
+    with serve(behave) as server:
+        started = time.monotonic()
+        error = refusal(server.port)
+        assert (error.code, error.may_land) == ("timeout", True)
+        assert time.monotonic() - started < TIMEOUT + 0.5
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda connection: None,
+        answer(b"cut", length=100),
+        lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n"),
+        answer(head="HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked"),
+    ],
+    ids=["cut before", "cut within", "another protocol", "no chunks"],
+)
+def test_what_is_cut_or_no_http(behave):
+    with serve(behave) as server:
+        error = refusal(server.port)
+    assert (error.code, error.may_land) == ("unreachable", True)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        answer(b"x" * (egress.BODY_LIMIT + 1)),
+        lambda connection: connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 10**6),
+        lambda connection: connection.sendall(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"fff\r\n" + b"x" * 10**6
+        ),
+        lambda connection: connection.sendall(
+            b"HTTP/1.1 200 OK\r\n" + (b"X-Y: " + b"y" * 60_000 + b"\r\n") * 20 + b"\r\n"
+        ),
+    ],
+    ids=["announced", "endless", "chunked", "headers"],
+)
+def test_what_is_too_large(behave):
+    with serve(behave) as server:
+        error = refusal(server.port)
+    assert error.code in ("too_large", "unreachable")
+    assert error.may_land
+
+
+def test_as_much_as_is_allowed():
+    with serve(answer(b"x" * egress.BODY_LIMIT)) as server:
+        assert len(send(server.port).body) == egress.BODY_LIMIT
+
+
+def test_a_compressed_answer_stays_as_it_is():
+    with serve(answer(b"\x1f\x8b", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip")) as server:
+        assert send(server.port).body == b"\x1f\x8b"
+
+
+def test_a_redirect_is_an_answer():
+    with serve(answer()) as inner:
+        head = f"HTTP/1.1 307 Moved\r\nLocation: http://127.0.0.1:{inner.port}/"
+        with serve(answer(b"", head)) as server:
+            assert send(server.port).status == 307
+        assert not inner.connections
+
+
+@pytest.fixture
+def authority(monkeypatch, tmp_path):
+    """A certificate authority that this machine trusts."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    egress._tls.cache_clear()
+    yield made
+    egress._tls.cache_clear()
+
+
+@contextmanager
+def serve_tls(certificate, behave=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    names = []
+    context.sni_callback = lambda connection, name, context: names.append(name)
+
+    def talk(connection):
+        with context.wrap_socket(connection, server_side=True) as secure:
+            read_request(secure)
+            (behave or answer(b"secure"))(secure)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run():
+        while True:
+            try:
+                connection, _address = listener.accept()
+                talk(connection)
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], names
+    finally:
+        listener.close()
+
+
+def test_a_certificate_is_verified_for_the_name(authority, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("127.0.0.1"))
+    with serve_tls(authority.issue_cert("lms.example")) as (port, names):
+        assert send(port, host="lms.example", scheme="https").body == b"secure"
+        assert names == ["lms.example"]
+        error = refusal(port, host="other.example", scheme="https")
+        assert (error.code, error.text) == ("certificate", f"other.example:{port}")
+        assert not error.may_land
+
+
+def test_a_stranger_s_certificate_is_refused(authority, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("127.0.0.1"))
+    with serve_tls(trustme.CA().issue_cert("lms.example")) as (port, _names):
+        assert refusal(port, host="lms.example", scheme="https").code == "certificate"
+
+
+def test_a_handshake_counts_too(authority):
+    with serve(lambda connection: time.sleep(2)) as server:
+        error = refusal(server.port, scheme="https")
+    assert (error.code, error.may_land) == ("timeout", False)
+
+
+def test_nothing_here_looks_up_names_by_itself():
+    assert http.client.HTTPConnection("lms.example").auto_open
+    connection = http.client.HTTPConnection("lms.example")
+    connection.auto_open = 0
+    with pytest.raises(http.client.NotConnected):
+        connection.request("POST", "/")
+
+
+def test_no_time_is_no_time():
+    error = refusal(81, timeout=0)
+    assert (error.code, error.may_land) == ("timeout", False)

@@ -1,0 +1,321 @@
+"""The example, driven over HTTP as a browser would: from the demo LMS's form to the quiz."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from email.message import Message
+from html.parser import HTMLParser
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urljoin
+from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVE = ROOT / "example_project" / "serve.py"
+QUIZ = "/lessons/finding-north/quiz/"
+READY = "Start at the demo LMS."
+
+
+class Page(HTMLParser):
+    """A page as far as these tests look at it."""
+
+    def __init__(self, url: str, status: int, headers: Message, text: str) -> None:
+        super().__init__()
+        self.url, self.status, self.headers, self.text = url, status, headers, text
+        self.frames: list[str] = []
+        self.links: list[str] = []
+        self.forms: list[tuple[str, list[tuple[str, str]]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "iframe" and "src" in values:
+            self.frames.append(urljoin(self.url, values["src"]))
+        elif tag == "a":
+            self.links.append(urljoin(self.url, values["href"]))
+        elif tag == "form":
+            self.forms.append((urljoin(self.url, values.get("action", "")), []))
+        elif tag == "input" and "name" in values:
+            self.forms[-1][1].append((values["name"], values.get("value", "")))
+
+    def form_to(self, address: str) -> list[tuple[str, str]]:
+        return next(fields for action, fields in self.forms if address in action)
+
+
+class Browser:
+    """A browser's cookies, and what it says about where a page is to be shown."""
+
+    def __init__(self, destination: str = "document") -> None:
+        # Like browsers, and unlike this library's default, trust plain http on loopback.
+        cookies = CookieJar(DefaultCookiePolicy(secure_protocols=("http", "https")))
+        self.opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(cookies))
+        self.destination = destination
+
+    def get(self, url: str) -> Page:
+        return self.open(Request(url))
+
+    def post(self, url: str, fields: list[tuple[str, str]], origin: str) -> Page:
+        return self.open(Request(url, urlencode(fields).encode(), {"Origin": origin}))
+
+    def open(self, request: Request) -> Page:
+        request.add_header("Sec-Fetch-Dest", self.destination)
+        try:
+            response = self.opener.open(request, timeout=10)
+        except HTTPError as error:
+            response = error
+        with closing(response):
+            text = response.read().decode()
+            return Page(response.url, response.status, response.headers, text)
+
+
+@dataclass(frozen=True)
+class Demo:
+    lms: str
+    tool: str
+    env: dict[str, str]
+
+    def activity(self, title: str, browser: Browser) -> Page:
+        """The page of an activity, found as a learner finds it."""
+        course = browser.get(self.lms)
+        pages = [browser.get(link) for link in course.links if "/activities/" in link]
+        return next(page for page in pages if f"<h1>{title}</h1>" in page.text)
+
+    def signed_form(self, title: str, browser: Browser) -> list[tuple[str, str]]:
+        link = next(link for link in self.activity(title, browser).links if "/form/" in link)
+        return browser.get(link).form_to("/lti/launch/")
+
+    def switch_to(self, name: str, browser: Browser) -> None:
+        course = browser.get(self.lms)
+        [person] = re.findall(rf'<option value="(\d+)"[^>]*>{name}', course.text)
+        fields = [*course.form_to("/who/"), ("person", person)]
+        browser.post(f"{self.lms}who/", fields, self.lms.rstrip("/"))
+
+    def launch(self, fields: list[tuple[str, str]], browser: Browser) -> Page:
+        return browser.post(f"{self.tool}lti/launch{QUIZ}", fields, self.lms.rstrip("/"))
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def demo_environment(var: Path) -> dict[str, str]:
+    # Nothing of the caller's: its DATABASE_URL or settings module are not the demo's.
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
+    ports = {"DEMO_LMS_PORT": free_port(), "DEMO_TOOL_PORT": free_port()}
+    return kept | ports | {"DEMO_VAR": str(var), "PYTHONPATH": str(ROOT)}
+
+
+def start(env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SERVE)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if READY in line:
+            return printed
+    pytest.fail(f"The demo did not start:\n{printed}")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    env = demo_environment(tmp_path_factory.mktemp("demo"))
+    process = start(env)
+    try:
+        printed = wait_until_ready(process)
+        lms = f"http://127.0.0.1:{env['DEMO_LMS_PORT']}/"
+        tool = f"http://localhost:{env['DEMO_TOOL_PORT']}/"
+        assert lms in printed
+        assert tool in printed
+        yield Demo(lms, tool, env)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, rest
+    assert "Stopped." in rest
+    assert "Traceback" not in rest
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return Browser()
+
+
+def answer(quiz: Page, browser: Browser, tool: str) -> Page:
+    fields = quiz.form_to(QUIZ)
+    answers = {name: value for name, value in fields if name.startswith("question_")}
+    token = [(name, value) for name, value in fields if name == "csrfmiddlewaretoken"]
+    return browser.post(quiz.url, [*token, *answers.items()], tool.rstrip("/"))
+
+
+@pytest.mark.parametrize("destination", ["document", "iframe"])
+def test_learner_answers_the_quiz(demo: Demo, destination: str) -> None:
+    browser = Browser(destination)
+    [frame] = demo.activity("Quiz: Finding north", browser).frames
+    fields = browser.get(frame).form_to("/lti/launch/")
+
+    quiz = demo.launch(fields, browser)
+
+    assert quiz.status == 200
+    assert quiz.url.startswith(urljoin(demo.tool, QUIZ))
+    assert "Amara Okafor" in quiz.text
+    result = answer(quiz, browser, demo.tool)
+    assert result.status == 200
+    assert "/results/" in result.url
+    assert "Your answers are stored." in result.text
+
+
+def gradebook_shows(demo: Demo, score: str) -> bool:
+    give_up = time.monotonic() + 15
+    while time.monotonic() < give_up:
+        if score in Browser().get(f"{demo.lms}gradebook/").text:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def make_lms(demo: Demo, mood: str) -> None:
+    browser = Browser()
+    page = browser.get(f"{demo.lms}gradebook/")
+    [token] = [field for field in page.form_to("/gradebook/") if field[0] == "csrfmiddlewaretoken"]
+    browser.post(page.url, [token, ("grade_service", mood)], demo.lms.rstrip("/"))
+
+
+def test_a_grade_arrives_and_waits_while_the_lms_fails(demo: Demo, browser: Browser) -> None:
+    quiz = demo.launch(demo.signed_form("Quiz: Finding north", browser), browser)
+    answer(quiz, browser, demo.tool)
+    assert gradebook_shows(demo, " %</strong>")
+
+    make_lms(demo, "fails")
+    fresh = Browser()
+    demo.switch_to("Jonas Weber", fresh)
+    quiz = demo.launch(demo.signed_form("Quiz: Finding north", fresh), fresh)
+    result = answer(quiz, fresh, demo.tool)
+    state = re.search(r'data-lti-grade="([^"]+)"', result.text)
+    assert state is not None
+    address = urljoin(demo.tool, state[1].replace("&amp;", "&"))
+    assert '"state": "waiting"' in fresh.get(address).text
+
+    make_lms(demo, "works")
+    run = [sys.executable, str(SERVE.parent / "tool" / "manage.py"), "lti_resend"]
+    subprocess.run([*run, "--state", "waiting"], env=demo.env, check=True, capture_output=True)
+    give_up = time.monotonic() + 15
+    while '"delivered"' not in fresh.get(address).text and time.monotonic() < give_up:
+        time.sleep(0.2)
+    assert "Ihre Bewertung wurde an Ihren Kurs gesendet." in fresh.get(address).text
+
+
+def test_frame_may_be_shown_by_the_lms_only(demo: Demo) -> None:
+    browser = Browser("iframe")
+    quiz = demo.launch(demo.signed_form("Quiz: Finding north", browser), browser)
+
+    assert "X-Frame-Options" not in quiz.headers
+    policy = quiz.headers["Content-Security-Policy"]
+    assert policy == f"frame-ancestors 'self' {demo.lms.rstrip('/')}"
+
+
+def test_second_post_of_a_form_is_refused(demo: Demo, browser: Browser) -> None:
+    fields = demo.signed_form("Quiz: Finding north", browser)
+    assert demo.launch(fields, browser).status == 200
+
+    again = demo.launch(fields, browser)
+
+    assert again.status == 403
+    assert "already opened with this click" in again.text
+
+
+def test_changed_field_is_refused(demo: Demo, browser: Browser) -> None:
+    fields = dict(demo.signed_form("Quiz: Finding north", browser))
+    fields["roles"] = "Instructor"
+
+    refused = demo.launch(list(fields.items()), browser)
+
+    assert refused.status == 401
+    assert "could not verify" in refused.text
+
+
+def test_teacher_sees_the_class(demo: Demo, browser: Browser) -> None:
+    quiz = demo.launch(demo.signed_form("Quiz: Finding north", browser), browser)
+    answer(quiz, browser, demo.tool)
+    teacher = Browser()
+    demo.switch_to("Ines Duarte", teacher)
+
+    lesson = demo.launch(demo.signed_form("Quiz: Finding north", teacher), teacher)
+    [class_link] = [link for link in lesson.links if link.endswith("/class/")]
+
+    assert "Amara Okafor" in teacher.get(class_link).text
+    assert browser.get(class_link).status == 403
+
+
+def test_account_is_linked_and_unlinked(demo: Demo, browser: Browser) -> None:
+    tool = demo.tool.rstrip("/")
+    launch_url = f"{tool}/lti/launch/lessons/colours-of-stars/quiz/"
+
+    def launch() -> Page:
+        fields = demo.signed_form("Quiz: Colours of stars", browser)
+        return browser.post(launch_url, fields, demo.lms.rstrip("/"))
+
+    [(start, nothing)] = launch().forms
+    login = browser.post(start, nothing, tool)
+    credentials = [("username", "amara"), ("password", "amara")]
+    given = [pair for pair in login.form_to("/login/") if pair[0] not in dict(credentials)]
+    question = browser.post(login.url, [*given, *credentials], tool)
+    assert "Are both of these you?" in question.text
+    token = question.form_to("/lti/account/")
+
+    quiz = browser.post(question.url, [*token, ("confirm", "")], tool)
+
+    assert "/lessons/colours-of-stars/quiz/" in quiz.url
+    assert "/lessons/colours-of-stars/quiz/" in launch().url
+    connections = browser.get(f"{tool}/lti/connections/")
+    after = browser.post(connections.url, connections.form_to("/connections/"), tool)
+    assert "None." in after.text
+    assert "Are both of these you?" in launch().text
+
+
+def test_second_start_finds_everything_again(tmp_path: Path) -> None:
+    env = demo_environment(tmp_path)
+    kept = []
+    for _ in range(2):
+        process = start(env)
+        try:
+            wait_until_ready(process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+        kept.append((tmp_path / "demo.env").read_text())
+    assert kept[0] == kept[1]
+
+
+def test_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        env = demo_environment(tmp_path) | {"DEMO_TOOL_PORT": port}
+        process = start(env)
+        printed, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"Port {port} is taken" in printed

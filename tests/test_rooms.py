@@ -1,0 +1,119 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lti_provider"
+
+ROWS = (
+    {"exceptions", "conf", "signals", "serving"},
+    {"message", "outcome_xml", "events", "platforms", "cartridge"},
+    {"models"},
+    {"oauth"},
+    {"backends", "sessions", "frames", "pages", "reports", "outcomes", "rehearsal"},
+    {"status"},
+    {"views", "middleware", "decorators", "admin"},
+    {"checks"},  # one of them looks for the middleware's class
+    {"doctor"},
+    {"urls", "apps", "testing", "management", "migrations", "templatetags", "tasks"},
+)
+ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+NAMELESS = {"utils", "helpers", "mixins", "constants", "common"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(module: Path, source: str) -> Iterator[str]:
+    package = ("lti_provider", *module.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join((*base, node.module) if node.module else base)
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def imported_rooms(module: Path, source: str) -> set[str]:
+    paths = (name.split(".") for name in imported(module, source))
+    rooms = {path[1] for path in paths if path[0] == "lti_provider" and len(path) > 1}
+    return rooms - {room_of(module), "__version__"}
+
+
+def forbidden_rooms(module: Path, source: str) -> set[str]:
+    row = ROW_OF[room_of(module)]
+    return {room for room in imported_rooms(module, source) if ROW_OF[room] >= row}
+
+
+def settings_read(source: str) -> set[str]:
+    read = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            read.add(node.attr)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            constants = (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+            read.update(value for value in constants if isinstance(value, str))
+    return {name for name in read if name.startswith("LTI_PROVIDER_") and " " not in name}
+
+
+def test_every_room_has_its_place_in_the_plan() -> None:
+    assert {room_of(module) for module in MODULES} - {"__init__"} <= ROW_OF.keys()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_rooms_above_it(module: Path) -> None:
+    if room_of(module) == "__init__":
+        assert not imported_rooms(module, module.read_text())
+    else:
+        assert not forbidden_rooms(module, module.read_text())
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_oauth_and_testing_know_the_protocol_library(module: Path) -> None:
+    uses_oauthlib = any(
+        name.split(".")[0] == "oauthlib" for name in imported(module, module.read_text())
+    )
+    assert not uses_oauthlib or room_of(module) in {"oauth", "testing"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_conf_reads_the_settings(module: Path) -> None:
+    assert not settings_read(module.read_text()) or room_of(module) == "conf"
+
+
+def test_every_module_is_named_for_what_it_does() -> None:
+    names = {part for module in MODULES for part in module.relative_to(PACKAGE).parts}
+    assert not {name.removesuffix(".py") for name in names} & NAMELESS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lti_provider.views import LaunchView",
+        "from lti_provider import views",
+        "import lti_provider.views.launch",
+        "from ..views import LaunchView",
+        "from .. import views",
+        "if TYPE_CHECKING:\n    from lti_provider.views import LaunchView",
+        "def late():\n    from lti_provider.views import LaunchView",
+        "from lti_provider.middleware import LtiRequest",
+    ],
+)
+def test_an_import_against_the_direction_is_seen(line: str) -> None:
+    assert forbidden_rooms(PACKAGE / "models" / "consumer.py", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "settings.LTI_PROVIDER_DEFAULT_TARGET",
+        'getattr(settings, "LTI_PROVIDER_DEFAULT_TARGET", None)',
+        'hasattr(settings, "LTI_PROVIDER_DEFAULT_TARGET")',
+    ],
+)
+def test_a_reading_of_a_setting_is_seen(line: str) -> None:
+    assert settings_read(line)

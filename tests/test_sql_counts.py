@@ -1,0 +1,143 @@
+import hashlib
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from lti_provider.models import LtiLaunch, LtiResult, LtiUser
+from lti_provider.testing import FakeLms
+from lti_provider.testing.lms import navigation
+
+pytestmark = pytest.mark.django_db
+
+RETURNING = 9
+NEW = 11
+TRANSACTIONS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+
+
+@pytest.fixture(params=["none", "name_email"])
+def lms(request) -> FakeLms:
+    """An LMS whose installation, course and link are known."""
+    lms = FakeLms.create("canvas", personal_data=request.param)
+    lms.launch(Client(), "/content/", user_id="the first")
+    return lms
+
+
+def add_three_hundred_learners(lms: FakeLms) -> None:
+    users = get_user_model().objects.bulk_create(
+        get_user_model()(username=f"learner {number}", password="!") for number in range(300)
+    )
+    ids = {f"learner {number}": user for number, user in enumerate(users)}
+    people = LtiUser.objects.bulk_create(
+        LtiUser(
+            lti_consumer=lms.consumer,
+            lti_user_id=user_id,
+            lti_user_digest=hashlib.sha256(user_id.encode()).hexdigest(),
+            user=user,
+        )
+        for user_id, user in ids.items()
+    )
+    sample = LtiLaunch.objects.earliest("pk")
+    LtiLaunch.objects.bulk_create(
+        LtiLaunch(
+            lti_consumer=lms.consumer,
+            entered_at=timezone.now(),
+            nonce_digest=f"nonce {person.pk}",
+            handle_digest=f"handle {person.pk}",
+            user_digest=person.lti_user_digest,
+            link_digest=sample.link_digest,
+            message_pairs=sample.message_pairs,
+        )
+        for person in people
+    )
+    result = LtiResult.objects.earliest("pk")
+    LtiResult.objects.bulk_create(
+        LtiResult(
+            lti_consumer=lms.consumer,
+            user_digest=person.lti_user_digest,
+            link_digest=sample.link_digest,
+            service_url=result.service_url,
+            service_host=result.service_host,
+            sourcedid=result.sourcedid,
+            accepts=result.accepts,
+        )
+        for person in people
+    )
+
+
+def statements(queries) -> list[str]:
+    return [
+        query["sql"]
+        for query in queries.captured_queries
+        if not query["sql"].upper().startswith(TRANSACTIONS)
+    ]
+
+
+def statements_of_a_launch(lms: FakeLms, browser: Client, *, framed: bool, **changes) -> list[str]:
+    """POST and enter; the content page is the site's own affair."""
+    with CaptureQueriesContext(connection) as queries:
+        posted = lms.post(browser, "/content/", framed=framed, **changes)
+        entered = browser.get(posted["Location"], headers=navigation(framed=framed))
+    assert entered.status_code == 303
+    assert "lti_launch=" in entered["Location"]
+    return statements(queries)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_learners_first_launch(lms, framed):
+    found = statements_of_a_launch(lms, Client(), framed=framed, user_id="new")
+    assert len(found) <= NEW, "\n".join(found)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_returning_learners_launch_in_a_new_browser(lms, framed):
+    statements_of_a_launch(lms, Client(), framed=framed, user_id="robin")
+    found = statements_of_a_launch(lms, Client(), framed=framed, user_id="robin")
+    assert len(found) <= RETURNING, "\n".join(found)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_returning_learners_launch_in_the_same_browser(lms, framed):
+    browser = Client()
+    statements_of_a_launch(lms, browser, framed=framed, user_id="robin")
+    found = statements_of_a_launch(lms, browser, framed=framed, user_id="robin")
+    assert len(found) <= RETURNING, "\n".join(found)
+
+
+def test_the_counts_are_the_same_among_many(lms):
+    def counts() -> list[int]:
+        return [
+            len(statements_of_a_launch(lms, Client(), framed=True, user_id=user_id))
+            for user_id in ("new", "new")
+        ]
+
+    among_few = counts()
+    LtiResult.objects.filter(lti_user__lti_user_id="new").delete()
+    LtiUser.objects.filter(lti_user_id="new").delete()
+    add_three_hundred_learners(lms)
+    assert counts() == among_few
+    returning = statements_of_a_launch(lms, Client(), framed=True, user_id="learner 7")
+    assert len(returning) <= RETURNING
+
+
+def test_the_launch_itself_touches_no_session(lms):
+    browser = Client()
+    lms.launch(browser, "/content/", framed=True)
+    with CaptureQueriesContext(connection) as queries:
+        lms.post(browser, "/content/", framed=True)
+    found = statements(queries)
+    assert not [sql for sql in found if "django_session" in sql or "auth_user" in sql]
+    assert [sql.split()[0] for sql in found] == ["SELECT", "INSERT"]
+
+
+def test_a_launch_that_does_not_hold_leaves_a_line_in_the_log_and_nothing_else(lms):
+    lms.consumer.consumer_secret = "another"
+    with CaptureQueriesContext(connection) as queries:
+        assert lms.post(Client(), "/content/").status_code == 401
+    written = [sql for sql in statements(queries) if not sql.startswith("SELECT")]
+    assert [sql.split()[:2] for sql in written] == [["INSERT", "INTO"]]
+    assert "lti_provider_ltilaunch" in written[0]
+    assert LtiLaunch.objects.latest("pk").nonce_digest is None
