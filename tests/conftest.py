@@ -13,6 +13,22 @@ settings.register_profile("lti_provider", deadline=None)
 settings.load_profile("lti_provider")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "Of each parametrized test, run the first case only."
+    parser.addoption("--one-case", action="store_true", help=text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses the database, so that other databases can be asked just that."""
+    if config.getoption("--one-case"):
+        items[:] = {item.nodeid.partition("[")[0]: item for item in reversed(items)}.values()
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
+            item.add_marker("database")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of the system's Chromium."""

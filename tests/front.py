@@ -35,7 +35,8 @@ class Proxy:
         self.url = f"http://{self.host}"
 
     def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        # Its shutdown waits for the next look, which is every half second by itself.
+        Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -26,7 +26,7 @@ from lti_provider.models import (
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 HEADERS = navigation(framed=False)

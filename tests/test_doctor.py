@@ -34,6 +34,8 @@ from lti_provider.rehearsal import Rehearsal
 from lti_provider.testing import FakeLms
 from tests.front import Proxy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SAFE = {
     "SESSION_COOKIE_SECURE": True,
@@ -483,6 +485,7 @@ DOORS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("door", DOORS)
 def test_what_a_proxy_does_is_named(sound_site, live_server, settings, door):
     settings.ALLOWED_HOSTS = ["*"]

@@ -29,7 +29,7 @@ LAUNCH = [
     ("resource_link_description", "First\r\n\r\nSecond"),
 ]
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 thorough = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

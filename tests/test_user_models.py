@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+# Its processes make databases of their own.
+pytestmark = [pytest.mark.database, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,7 +18,7 @@ from lti_provider.outcomes import delivery as delivery_module
 from lti_provider.signals import score_submitted
 from tests.test_delivery import many
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parent.parent
 BROKER = ("127.0.0.1", 5672)

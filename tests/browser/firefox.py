@@ -34,6 +34,7 @@ class Firefox:
         Path(profile, "user.js").write_text("\n".join(lines))
         self._process = subprocess.Popen(
             [executable, "--headless", "--marionette", "--no-remote", "--profile", profile],
+            cwd=profile,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -96,6 +97,18 @@ class Firefox:
         """Go on in the frame that the page shows, once it shows the tool."""
         self("WebDriver:SwitchToFrame", id=None)
         self("WebDriver:SwitchToFrame", element=self.find("iframe")[ELEMENT])
+
+    def address_in_frame(self) -> str:
+        """Of the document that the page's frame shows, once it is more than the blank first one."""
+        end = time.monotonic() + SECONDS
+        while True:
+            self.enter_frame()
+            # A document that is being replaced answers with nothing.
+            address = self.run("return document.documentURI")
+            if address and address != "about:blank":
+                return str(address)
+            assert time.monotonic() < end, "The frame stayed blank."
+            time.sleep(0.1)
 
     def enter_new_window(self) -> None:
         end = time.monotonic() + SECONDS

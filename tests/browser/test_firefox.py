@@ -53,9 +53,7 @@ def test_another_lms_cannot_frame_the_pages_in_firefox(
     firefox.find("#person")
     content = firefox.run("return location.href")
     firefox.open(other_lms.server.add_frame(content))
-    firefox.enter_frame()
-    firefox.find("body")
-    assert firefox.run("return document.documentURI").startswith("about:neterror?e=cspBlocked")
+    assert firefox.address_in_frame().startswith("about:neterror?e=cspBlocked")
 
 
 def test_without_cookies_in_frames_firefox_goes_on_in_a_window(
