@@ -28,7 +28,7 @@ from tests.lms_service import (
 )
 from tests.test_outcome_xml import CASES
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 State = LtiResult.State
 FAILURE = envelope("failure", "The assignment is closed")

@@ -34,7 +34,8 @@ from lti_provider.rehearsal import Rehearsal
 from lti_provider.testing import FakeLms
 from tests.front import Proxy
 
-pytestmark = pytest.mark.slow
+# Its one question that depends on the database is asked by .ci/run by name.
+pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parent.parent
 SAFE = {
@@ -485,7 +486,6 @@ DOORS = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("door", DOORS)
 def test_what_a_proxy_does_is_named(sound_site, live_server, settings, door):
     settings.ALLOWED_HOSTS = ["*"]
