@@ -7,8 +7,8 @@ A line of a page may be one of
     <!-- table: Connect a learning platform -->   its first table
     <!-- steps: canvas -->              the admin's instructions for a make of LMS
 
-Headings take their level from where they land; the README's links to its own sections lead to the
-page that shows them.
+Headings take their level from where they land; the README's links to pages and to its own
+sections lead to the page here that shows them.
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ def places(pages: dict[str, str]) -> Places:
 
 def linked(line: str, path: str, known: Places) -> str:
     def lead(match: re.Match[str]) -> str:
-        page, anchor = known[match[1]]
+        page, anchor = (match[1], match[2]) if match[1] else known[match[2]]
         way = posixpath.relpath(page, posixpath.dirname(path) or ".")
         return f"]({way}#{anchor})" if anchor else f"]({way})"
 
-    return re.sub(r"\]\(#([^)]+)\)", lead, line)
+    return re.sub(r"\]\((?:docs/([\w/]+\.md))?(?:#([^)]+))?\)", lead, line)
 
 
 def included(kind: str, title: str, level: int, path: str, known: Places) -> list[str]:

@@ -142,7 +142,7 @@ def test_a_site_that_follows_the_old_advice_hears_what_to_change(settings):
 def test_ids_are_unique_tested_and_documented():
     assert sorted(IDS) == sorted(set(IDS))
     assert {f"lti_provider.{expected}" for _changed, expected in CASES} == set(IDS)
-    documented = re.findall(r"`(lti_provider\.[EW]\d{3})`", (ROOT / "README.md").read_text())
+    documented = re.findall(r"`(lti_provider\.[EW]\d{3})`", (ROOT / "docs/checks.md").read_text())
     assert sorted(documented) == sorted(IDS)
 
 

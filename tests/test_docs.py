@@ -21,18 +21,20 @@ from lti_provider.testing import PROFILES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in ROOT.joinpath("docs").glob("*.md")}
+MANUAL = "\n".join([README, *PAGES.values()])
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 TOOL = ROOT / "example_project/tool/nightsky"
 PYTHON_BLOCKS = [
     re.sub(f"^{indent}", "", code, flags=re.M)
-    for indent, code in re.findall(r"^( *)```python\n(.*?)^ *```$", README, re.S | re.M)
+    for indent, code in re.findall(r"^( *)```python[^\n]*\n(.*?)^ *```$", MANUAL, re.S | re.M)
 ]
 STEPS = re.findall(r"^(\d)\. (.*?)(?=^\d\. |^`)", README.partition("## Install")[2], re.S | re.M)
 
 
 def section(title: str) -> str:
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.S | re.M)
-    assert found, f"The README has no section {title}"
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", MANUAL, re.S | re.M)
+    assert found, f"There is no section {title}"
     return found[2]
 
 
@@ -95,8 +97,8 @@ def test_every_refusal_is_documented_with_its_status_and_where_it_is_shown():
 
 def test_every_signal_is_documented():
     ours = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
-    assert {name for name in ours if f"`{name}`" in README} == ours
-    imported = re.findall(r"from lti_provider.signals import (.*)", README)
+    assert {name for name in ours if f"`{name}`" in PAGES["signals.md"]} == ours
+    imported = re.findall(r"from lti_provider.signals import (.*)", PAGES["signals.md"])
     assert set(", ".join(imported).split(", ")) == ours
 
 
@@ -128,19 +130,19 @@ def test_every_field_of_a_consumer_is_explained():
 
 
 def test_what_request_lti_is_said_to_offer_is_there():
-    offered = re.findall(r"request\.lti\.(\w+)", README)
+    offered = re.findall(r"request\.lti\.(\w+)", MANUAL)
     assert offered
     assert [name for name in offered if not hasattr(LtiLaunch, name)] == []
 
 
 def test_every_profile_is_named():
-    assert [name for name in PROFILES if f"`{name}`" not in README] == []
+    assert [name for name in PROFILES if f"`{name}`" not in PAGES["testing.md"]] == []
 
 
 @pytest.mark.parametrize("code", PYTHON_BLOCKS)
-def test_the_readmes_code_compiles_and_imports_what_exists(code):
+def test_the_manuals_code_compiles_and_imports_what_exists(code):
     tree = ast.parse(code)
-    compile(tree, "README.md", "exec")
+    compile(tree, "manual", "exec")
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module.startswith(("lti_provider", "django")):
             if node.module == "django.tasks" and django.VERSION < (6, 0):
@@ -199,7 +201,8 @@ def test_links_lead_somewhere():
         for heading in re.findall(r"^#+ (.*)$", README, re.M)
     }
     for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link[1:] in headings if link.startswith("#") else (ROOT / link).exists()
+        file, _, anchor = link.partition("#")
+        assert (ROOT / file).exists() if file else anchor in headings, link
 
 
 def test_the_changelog_begins_with_what_is_unreleased():
