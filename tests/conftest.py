@@ -6,6 +6,8 @@ import pytest
 from django.utils import translation
 from hypothesis import settings
 
+from lti_provider.testing import FakeLms
+from tests.linking import Course, Window
 from tests.lms_service import Gradebook
 
 # Two busy cores make the first example of a property slow, which says nothing about the code.
@@ -46,6 +48,18 @@ def gradebook() -> Iterator[Gradebook]:
     """An LMS's outcome service on 127.0.0.1."""
     with Gradebook() as served:
         yield served
+
+
+@pytest.fixture
+def course(lms: FakeLms) -> Course:
+    """A frame of the module's LMS."""
+    return Course(lms)
+
+
+@pytest.fixture
+def window() -> Window:
+    """A window of the same person's browser, signed in nowhere."""
+    return Window()
 
 
 @pytest.fixture(autouse=True)

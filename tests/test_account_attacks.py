@@ -35,16 +35,6 @@ def foreign_lms() -> FakeLms:
     return FakeLms.create("moodle", consumer_name="Foreign", require_user_account=True)
 
 
-@pytest.fixture
-def course(lms) -> Course:
-    return Course(lms)
-
-
-@pytest.fixture
-def window() -> Window:
-    return Window()
-
-
 def add_user(username: str, email: str = "", **fields):
     return get_user_model().objects.create_user(username, email, PASSWORD, **fields)
 

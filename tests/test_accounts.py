@@ -48,16 +48,6 @@ def other_lms() -> FakeLms:
 
 
 @pytest.fixture
-def course(lms) -> Course:
-    return Course(lms)
-
-
-@pytest.fixture
-def window() -> Window:
-    return Window()
-
-
-@pytest.fixture
 def robin(django_user_model):
     """The person whom the LMS sends, who has an account."""
     return django_user_model.objects.create_user("robin", SENT, PASSWORD)
