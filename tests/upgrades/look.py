@@ -1,0 +1,50 @@
+"""Migrate the database of an older version and use it; print what came of it."""
+
+import json
+import sys
+
+import django
+
+if __name__ == "__main__":
+    django.setup()
+
+    from django.core.management import call_command
+    from django.test import Client
+
+    from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser
+    from lti_provider.outcomes import deliver_due
+    from lti_provider.testing import PROFILES, FakeLms
+    from tests.lms_service import Gradebook
+
+    def lms_of(key: str, profile: str, secret: str) -> FakeLms:
+        consumer = LtiConsumer.objects.get(consumer_key=key)
+        consumer.consumer_secret = secret
+        return FakeLms(consumer, dict(PROFILES[profile]))
+
+    def user_of(lms: FakeLms, **changes: str) -> int:
+        page = lms.launch(Client(), "/content/", **changes)
+        assert page.status_code == 200, page.content
+        return page.wsgi_request.user.pk
+
+    call_command("migrate", verbosity=0)
+    known = dict(LtiUser.objects.values_list("lti_user_id", "user"))
+    report = {
+        "consumers": list(
+            LtiConsumer.objects.order_by("pk").values_list("consumer_name", flat=True)
+        ),
+        "refused": list(LtiLaunch.objects.refused().values_list("refusal_code", flat=True)),
+        "people": sorted(known),
+        "waiting": list(LtiResult.objects.unsettled().values_list("score", flat=True)),
+    }
+    with Gradebook() as gradebook:
+        LtiConsumer.objects.update(outcome_networks="127.0.0.0/8")
+        at = {"lis_outcome_service_url": gradebook.url, "lis_result_sourcedid": "robin"}
+        for secret in ("first secret", "second secret"):
+            robin = user_of(lms_of("campus", "canvas", secret), user_id="robin", **at)
+            report[secret] = robin == known["robin"]
+        LtiResult.objects.filter(version__gt=0).resend()
+        deliver_due()
+        report["delivered"] = gradebook.grades
+    kim = user_of(lms_of("evening", "moodle", "third secret"), user_id="kim")
+    report["linked account"] = kim == known["kim"]
+    json.dump(report, sys.stdout, default=str)
