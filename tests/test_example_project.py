@@ -1,6 +1,5 @@
 """The example, driven over HTTP as a browser would: from the demo LMS's form to the quiz."""
 
-import os
 import re
 import signal
 import socket
@@ -20,12 +19,11 @@ from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_ope
 
 import pytest
 
+from tests.demo import SERVE, demo_environment, serving, start, wait_until_ready
+
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).resolve().parent.parent
-SERVE = ROOT / "example_project" / "serve.py"
 QUIZ = "/lessons/finding-north/quiz/"
-READY = "Start at the demo LMS."
 
 
 class Page(HTMLParser):
@@ -106,56 +104,11 @@ class Demo:
         return browser.post(f"{self.tool}lti/launch{QUIZ}", fields, self.lms.rstrip("/"))
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def demo_environment(var: Path) -> dict[str, str]:
-    # Nothing of the caller's: its DATABASE_URL or settings module are not the demo's.
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
-    ports = {"DEMO_LMS_PORT": free_port(), "DEMO_TOOL_PORT": free_port()}
-    return kept | ports | {"DEMO_VAR": str(var), "PYTHONPATH": str(ROOT)}
-
-
-def start(env: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(SERVE)],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_until_ready(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if READY in line:
-            return printed
-    pytest.fail(f"The demo did not start:\n{printed}")
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     env = demo_environment(tmp_path_factory.mktemp("demo"))
-    process = start(env)
-    try:
-        printed = wait_until_ready(process)
-        lms = f"http://127.0.0.1:{env['DEMO_LMS_PORT']}/"
-        tool = f"http://localhost:{env['DEMO_TOOL_PORT']}/"
-        assert lms in printed
-        assert tool in printed
+    with serving(env) as (lms, tool):
         yield Demo(lms, tool, env)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=20)
-    assert process.returncode == 0, rest
-    assert "Stopped." in rest
-    assert "Traceback" not in rest
 
 
 @pytest.fixture
