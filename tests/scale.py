@@ -1,4 +1,7 @@
-"""Fills a PostgreSQL database with as many people and launches as a large site keeps."""
+"""Fills a PostgreSQL database with as much as a large site keeps."""
+
+import os
+from dataclasses import asdict, dataclass
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -41,20 +44,47 @@ SQL = (
            'current', 0
     FROM generate_series(1, %(launches)s) n
     """,
+    """
+    INSERT INTO lti_provider_ltiresult (lti_consumer_id, user_digest, link_digest, service_url,
+        service_host, sourcedid, accepts, score, data_name, data, version, submitted_at, state,
+        delivered_version, attempts, refusals, last_code, last_text, lease_token)
+    SELECT %(first)s + mod(n, %(consumers)s), encode(sha256(n::text::bytea), 'hex'),
+           encode(sha256((1 + mod(n, %(people)s / 100))::text::bytea), 'hex'),
+           'https://lms.example/outcomes', 'lms.example', n::text, '', 0.5, '', '', 1, now(),
+           CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END,
+           1, 1, 0, '', '', ''
+    FROM generate_series(1, %(results)s) n
+    """,
+    """
+    INSERT INTO lti_provider_ltilinkevent (lti_consumer_id, lti_user_id, user_id, kind, how,
+                                           happened_at)
+    SELECT lti_consumer_id, lti_user_id, user_id, 'linked', 'confirmed', now()
+    FROM lti_provider_ltiuser WHERE mod(id, 10) = 0
+    """,
     "ANALYZE",
 )
 
 
-def fill(*, people: int, launches: int, consumers: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    people: int
+    launches: int
+    results: int
+    consumers: int = 20
+
+
+# Enough for the planner to choose as it does for a full one, which LTI_LARGE_SITE=1 asks for.
+FULL = Size(people=100_000, launches=1_000_000, results=10_000)
+SMALLER = Size(people=20_000, launches=60_000, results=10_000)
+
+
+def fill() -> None:
+    size = FULL if os.environ.get("LTI_LARGE_SITE") else SMALLER
     made = [
-        LtiConsumer.objects.create(consumer_name=f"School {number}") for number in range(consumers)
+        LtiConsumer.objects.create(consumer_name=f"School {number}")
+        for number in range(size.consumers)
     ]
-    numbers = {
-        "people": people,
-        "launches": launches,
-        "consumers": consumers,
-        "first": min(consumer.pk for consumer in made),
-    }
+    numbers = asdict(size) | {"first": min(consumer.pk for consumer in made)}
     assert get_user_model()._meta.db_table == "auth_user"
     with connection.cursor() as cursor:
         for statement in SQL:

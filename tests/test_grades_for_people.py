@@ -77,10 +77,12 @@ def test_the_admin_shows_how_far_grades_got(admin_client, refused):
     assert "Linear equations" in detail
 
 
-@pytest.mark.parametrize("query", ["undelivered=yes", "state__exact=failed", "q=Linear"])
+@pytest.mark.parametrize(
+    "query", ["undelivered=yes", "state__exact=failed", "last_code=refused", "q=Linear"]
+)
 def test_the_admin_filters_grades(admin_client, refused, query):
     assert admin_client.get(f"{LIST}?{query}").context["cl"].result_count == 1
-    LtiResult.objects.update(state="delivered")
+    LtiResult.objects.update(state="delivered", last_code="")
     remaining = admin_client.get(f"{LIST}?{query}").context["cl"].result_count
     assert remaining == (1 if query.startswith("q") else 0)
 

@@ -10,7 +10,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.models import LtiResult, LtiServiceHost
+from lti_provider.models.attempt import REASONS
 
 if TYPE_CHECKING:
     ResultModelAdmin = admin.ModelAdmin[LtiResult]
@@ -34,6 +36,20 @@ class UndeliveredFilter(admin.SimpleListFilter):
         return queryset.undelivered() if self.value() == "yes" else queryset
 
 
+class AnswerFilter(admin.SimpleListFilter):
+    """Why a grade is not delivered; Django's own filter would read all grades for its choices."""
+
+    title = _("last answer")
+    parameter_name = "last_code"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(code, code) for code in sorted(REASONS)]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        code = self.value()
+        return queryset.filter(last_code=code) if code else queryset
+
+
 @admin.register(LtiResult)
 class LtiResultAdmin(ResultModelAdmin):
     """Read only, with actions: the site submits grades, the LMS has the gradebook."""
@@ -49,10 +65,11 @@ class LtiResultAdmin(ResultModelAdmin):
         "next_attempt_at",
         "submitted_at",
     )
-    list_filter = (UndeliveredFilter, "state", "lti_consumer", "submitted_at", "last_code")
+    list_filter = (UndeliveredFilter, "state", "lti_consumer", "submitted_at", AnswerFilter)
     list_select_related = ("lti_consumer", "lti_user", "resource_link__lti_context")
     search_fields = ("=lti_user__lti_user_id", "resource_link__title", "=service_host")
     ordering = ("-pk",)
+    paginator = BoundedPaginator
     show_full_result_count = False
     actions = ("resend", "give_up", "delete_grades")
     fieldsets = (
