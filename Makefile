@@ -1,4 +1,4 @@
-.PHONY: help test demo lint types migrations docs clean
+.PHONY: help test demo lint types migrations docs screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,7 @@ help:
 	@echo 'make types       mypy'
 	@echo 'make migrations  fails if a model change lacks its migration'
 	@echo 'make docs        the documentation, in build/site'
+	@echo 'make screenshots the pictures of the documentation, anew (needs Chromium)'
 	@echo 'make clean       removes what the others made'
 
 test: $(VENV)/.installed
@@ -53,6 +54,9 @@ migrations: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+screenshots: $(VENV)/.installed
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 from django.dispatch import Signal
+from playwright.sync_api import sync_playwright
 
 from lti_provider import signals
 from lti_provider.conf import PREFIX, Conf
@@ -18,13 +19,21 @@ from tests.test_rooms import ROWS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-SPEC = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
-hooks = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(hooks)
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks, screenshots = script("hooks"), script("screenshots")
 
 SOURCES = {path.relative_to(DOCS).as_posix(): path.read_text() for path in DOCS.rglob("*.md")}
 KNOWN = hooks.places(SOURCES)
 PAGES = {path: hooks.expand(text, path, KNOWN) for path, text in SOURCES.items()}
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 NOT_RUN = ("python3 -m venv", ". .venv", "pip ", "python manage.py createsuperuser")
 BLOCKS = re.findall(
     r"^```(\w+)(?: title=\"([^\"\n]*)\")?\n(.*?)^```$", SOURCES["tutorial.md"], re.S | re.M
@@ -46,7 +55,7 @@ def cells(path):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_links_lead_to_pages_and_headings(path):
-    for link in re.findall(r"\]\(([^)]+)\)", prose(PAGES[path])):
+    for link in re.findall(r"\]\(([^)]+)\)", PICTURE.sub("", prose(PAGES[path]))):
         page, _, anchor = link.partition("#")
         target = os.path.normpath(Path(path).parent / page) if page else path
         assert target in PAGES, link
@@ -56,6 +65,51 @@ def test_links_lead_to_pages_and_headings(path):
 def test_every_page_is_in_the_navigation():
     listed = re.findall(r"([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
     assert sorted(listed) == sorted(PAGES)
+
+
+def test_pages_show_the_pictures_that_are_made():
+    shown = set()
+    for path, text in PAGES.items():
+        for description, link in PICTURE.findall(prose(text)):
+            assert len(description.split()) > 4, link
+            shown.add(os.path.normpath(Path(path).parent / link))
+    kept = {path.relative_to(DOCS).as_posix() for path in screenshots.FOLDER.iterdir()}
+    assert shown == kept == {f"screenshots/{name}.png" for name in screenshots.PICTURES}
+
+
+@pytest.fixture
+def camera_and_page(chromium, tmp_path):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=screenshots.ARGUMENTS)
+        yield screenshots.Camera(tmp_path, ["hush"]), browser.new_page()
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "content", ["<p>hush</p>", "<input id=a><script>a.value = 'hu' + 'sh'</script>"]
+)
+def test_no_picture_shows_a_secret(camera_and_page, content, tmp_path):
+    camera, page = camera_and_page
+    page.set_content("<p>nothing</p>")
+    camera.take("quiz", page)
+    page.set_content(content)
+    with pytest.raises(ValueError, match="secret"):
+        camera.take("setup", page)
+    assert [path.name for path in tmp_path.iterdir()] == ["quiz.png"]
+
+
+@pytest.mark.browser
+@pytest.mark.once
+def test_the_demo_still_makes_all_pictures(chromium, tmp_path):
+    command = [sys.executable, str(DOCS / "screenshots.py"), str(tmp_path)]
+    env = os.environ | {"DEMO_LMS_PORT": "0", "DEMO_TOOL_PORT": "0"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(made) == set(screenshots.PICTURES)
+    assert all(picture.startswith(b"\x89PNG") for picture in made.values())
 
 
 def test_every_part_of_the_readme_that_is_included_is_there():
