@@ -18,8 +18,15 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
 
 from benchmarks.floor import FLOOR_SECRET, User
-from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiConsumer, LtiContext, LtiLaunch, LtiResourceLink, LtiUser
+from lti_provider.message import LaunchMessage, host_of
+from lti_provider.models import (
+    LtiConsumer,
+    LtiContext,
+    LtiLaunch,
+    LtiResourceLink,
+    LtiResult,
+    LtiUser,
+)
 from lti_provider.models.digest import digest
 from lti_provider.models.place import link_digest
 from lti_provider.testing import PROFILES, sign_launch
@@ -179,6 +186,23 @@ class Bench:
             )
             for name in names
         )
+
+    def add_results(self, people_and_links: Iterable[tuple[str, str]]) -> None:
+        """What the LMS calls the grades of people who opened an activity before."""
+        message = LaunchMessage(tuple(launch_fields("", "").items()))
+        for batch in batches(people_and_links):
+            LtiResult.objects.bulk_create(
+                LtiResult(
+                    lti_consumer=self.consumer,
+                    user_digest=digest(user),
+                    link_digest=digest(message.context_id, link),
+                    service_url=message.outcome_service_url,
+                    service_host=host_of(message.outcome_service_url),
+                    sourcedid=message.result_sourcedid,
+                    accepts=",".join(message.outcome_data_accepted),
+                )
+                for user, link in batch
+            )
 
     def add_launches(self, people_and_links: Iterable[tuple[str, str]]) -> None:
         """Launches of the past, such as ``LtiLaunch.objects.accept`` keeps."""

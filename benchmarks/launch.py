@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,7 @@ def compare(bench: Bench, rounds: int) -> None:
     links = [f"link-{n}" for n in range(FEW_LINKS)]
     bench.add_users(users)
     bench.add_links(links)
+    bench.add_results(opened_before(users, links))
     launches = kinds(bench, users, links)
     measured = measure(launches, rounds)
     print(f"\n{'':24}{'CPU ms':>8}   {'of FLOOR':20}{'at most':10}SQL statements")
@@ -106,20 +108,31 @@ def compare(bench: Bench, rounds: int) -> None:
 def kinds(bench: Bench, users: list[str], links: list[str]) -> Kinds:
     """What is measured. No browser brings a session, for which FLOOR would do less."""
 
-    def known() -> tuple[str, str]:
+    known = opened_before(users, links)
+
+    def again() -> tuple[str, str]:
+        return random.choice(known)
+
+    def another() -> tuple[str, str]:
         return random.choice(users), random.choice(links)
 
     def unknown() -> tuple[str, str]:
         return secrets.token_hex(10), random.choice(links)
 
     return {
-        "returning, FLOOR": lambda: bench.floor("/floor/returning/", *known()),
-        "returning, in a frame": lambda: bench.launch(*known(), framed=True),
-        "returning, in a window": lambda: bench.launch(*known(), framed=False),
+        "returning, FLOOR": lambda: bench.floor("/floor/returning/", *again()),
+        "returning, in a frame": lambda: bench.launch(*again(), framed=True),
+        "returning, in a window": lambda: bench.launch(*again(), framed=False),
+        "returning, new activity": lambda: bench.launch(*another(), framed=True),
         "new, FLOOR": lambda: bench.floor("/floor/new/", *unknown()),
         "new, in a frame": lambda: bench.launch(*unknown(), framed=True),
         "new, in a window": lambda: bench.launch(*unknown(), framed=False),
     }
+
+
+def opened_before(users: list[str], links: list[str]) -> list[tuple[str, str]]:
+    """Everybody with one activity."""
+    return list(zip(users, cycle(links), strict=False))
 
 
 def measure(launches: Kinds, rounds: int) -> Measured:
@@ -188,6 +201,7 @@ def grow(bench: Bench, rounds: int) -> None:
         started = time.monotonic()
         bench.add_users(users[FEW_USERS:])
         bench.add_links(links[FEW_LINKS:])
+        bench.add_results(opened_before(users, links)[FEW_USERS:])
         bench.add_launches(
             (random.choice(users), random.choice(links)) for _launch in range(MANY_LAUNCHES)
         )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -416,6 +416,8 @@ _HTTP_URL = re.compile(r"https?://[\x21\x23-\x3b\x3d\x3f-\x5b\x5d-\x7e]+", re.IG
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 
+# A launch asks of its two URLs again and again, and the next one often has the same.
+@lru_cache(maxsize=256)
 def _split_http_url(url: str) -> SplitResult | None:
     # A browser reads a backslash as a slash and drops tabs: what is not plain is not followed.
     if not _HTTP_URL.fullmatch(url):

@@ -41,6 +41,9 @@ def sign_in(
     own = request.user.pk == user.pk
     if not own or (framed and request.session.get(_CONSUMER) != str(launch.lti_consumer_id)):
         request.session.flush()
+        # login() would store a session that names nobody at once, and the response again. One that
+        # names the person is stored with the response only.
+        request.session[SESSION_KEY] = user._meta.pk.value_to_string(user)
         login(request, cast("Any", user))
         request.session[_MADE_BY_LAUNCH] = request.session[BACKEND_SESSION_KEY]
         request.session[SIGN_IN_KEY] = [launch.lti_consumer_id, launch.session_epoch]

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 import time_machine
-from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth import SESSION_KEY, get_user_model, user_logged_in
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
@@ -744,6 +744,26 @@ def launched():
     listener = Listener(user_launched)
     yield listener.told
     listener.stop()
+
+
+@pytest.mark.parametrize("signal", [user_logged_in, user_launched])
+def test_a_receiver_may_store_the_session_to_learn_its_key(client, lms, signal):
+    keys = []
+
+    def note(sender, request, **kwargs) -> None:
+        request.session.save()
+        keys.append(request.session.session_key)
+        request.session["basket"] = "robin's"
+
+    signal.connect(note)
+    try:
+        lms.launch(client, "/content/")
+    finally:
+        signal.disconnect(note)
+    assert keys == [client.session.session_key]
+    assert client.session["basket"] == "robin's"
+    assert user_of(client) == learner()
+    assert len(client.session["lti_provider"]) == 1
 
 
 def test_the_site_is_told_who_was_launched_where(client, lms, launched):

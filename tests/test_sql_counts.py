@@ -13,8 +13,8 @@ from lti_provider.testing.lms import navigation
 
 pytestmark = pytest.mark.django_db
 
-RETURNING = 9
-NEW = 11
+RETURNING = 8
+NEW = 10
 TRANSACTIONS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
@@ -97,6 +97,23 @@ def test_a_returning_learners_launch_in_a_new_browser(lms, framed):
     statements_of_a_launch(lms, Client(), framed=framed, user_id="robin")
     found = statements_of_a_launch(lms, Client(), framed=framed, user_id="robin")
     assert len(found) <= RETURNING, "\n".join(found)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_learners_first_launch_of_another_activity(lms, framed):
+    lms.launch(Client(), "/content/", user_id="robin")
+    others = {"user_id": "the second", "resource_link_id": "another"}
+    lms.launch(Client(), "/content/", **others)
+    others["user_id"] = "robin"
+    found = statements_of_a_launch(lms, Client(), framed=framed, **others)
+    assert len(found) <= RETURNING, "\n".join(found)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_new_session_is_stored_once(lms, framed):
+    found = statements_of_a_launch(lms, Client(), framed=framed)
+    written = [sql for sql in found if "django_session" in sql and not sql.startswith("SELECT")]
+    assert [sql.split()[0] for sql in written] == ["INSERT"]
 
 
 @pytest.mark.parametrize("framed", [True, False])

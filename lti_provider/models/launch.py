@@ -5,14 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connections, models, transaction
+from django.db import IntegrityError, models
 from django.db.models.fields.related import ForeignObject
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
@@ -38,12 +37,6 @@ _WITH_ALL = (
     "result",
 )
 _PURGE_BATCH = 1000
-
-
-def _savepoint(using: str) -> AbstractContextManager[None]:
-    # A single statement is a transaction of its own, unless it is part of one already.
-    alone = connections[using].get_autocommit()
-    return nullcontext() if alone else transaction.atomic(using=using)
 
 
 class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
@@ -84,7 +77,7 @@ class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
             foreign_origin=foreign_origin,
         )
         try:
-            with _savepoint(self.db):
+            with prepared.savepoint(self.db):
                 prepared.insert(launch, self.db)
         except IntegrityError:
             used = self.filter(lti_consumer=consumer, nonce_digest=launch.nonce_digest)

@@ -6,11 +6,12 @@ those of a launch differ from each other in their values only.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from django.db import connections, models, router
+from django.db import connections, models, router, transaction
 from django.db.models import signals
 
 #: Databases that tell an INSERT's key in the words of the SQL that all of them understand.
@@ -89,7 +90,7 @@ def _prepare(
         prefix = f"{path}__" if path else ""
         lookups += [f"{prefix}{name}" for name in part.names]
     # The value only stands for others; it is one for columns of text and of numbers.
-    rows = model._base_manager.using(using).filter(**{field: "0"}).values_list(*lookups)
+    rows = model._base_manager.using(using).filter(**{field: "0"}).order_by().values_list(*lookups)
     compiler = rows.query.get_compiler(using)
     sql, (_value,) = compiler.as_sql()
     columns = [column for column, _sql, _alias in compiler.select]
@@ -123,6 +124,13 @@ def _part(model: type[models.Model], path: str, parts: dict[str, _Part], start: 
 
 def _converters(column: Any, connection: Any) -> list[Any]:
     return [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+
+
+def savepoint(using: str) -> AbstractContextManager[None]:
+    """What one statement needs that may fail without harm to a transaction around it."""
+    # A single statement is a transaction of its own, unless it is part of one already.
+    alone = connections[using].get_autocommit()
+    return nullcontext() if alone else transaction.atomic(using=using)
 
 
 def insert(instance: models.Model, using: str) -> None:

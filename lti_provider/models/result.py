@@ -99,10 +99,11 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
             return known
-        consumer.learn_outcome_host(host_of(url))
+        host = host_of(url)
+        consumer.learn_outcome_host(host)
         named = {
             "service_url": url,
-            "service_host": host_of(url),
+            "service_host": host,
             "sourcedid": sourcedid,
             "accepts": ",".join(message.outcome_data_accepted),
         }
@@ -123,7 +124,7 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
         }
         result = LtiResult(**whose, **named)
         try:
-            with transaction.atomic(using=self.db):
+            with prepared.savepoint(self.db):
                 prepared.insert(result, self.db)
         except IntegrityError:
             # A simultaneous launch of the same person was faster.
