@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-POSTGRESQL = "postgres://postgres@127.0.0.1:5432/lti_provider_delivery"
+from databases import on_each
+
 ENVELOPE = (
     b'<imsx_POXEnvelopeResponse xmlns="http://www.imsglobal.org/services/ltiv1p1/xsd/imsoms_v1p0">'
     b"<imsx_POXHeader><imsx_POXResponseHeaderInfo><imsx_statusInfo>"
@@ -27,14 +24,7 @@ def main() -> None:
     if arguments.serve:
         serve(*arguments.serve)
         return
-    sys.path.insert(0, str(ROOT))
-    if "DATABASE_URL" in os.environ:
-        run(arguments)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        for url in (f"sqlite:///{directory}/benchmark.sqlite3", POSTGRESQL):
-            environment = {**os.environ, "DATABASE_URL": url}
-            subprocess.run([sys.executable, *sys.argv], env=environment, check=False)
+    on_each(lambda: run(arguments))
 
 
 def read_arguments() -> argparse.Namespace:
@@ -93,23 +83,8 @@ class Service:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-    import django
-    from django.db import DatabaseError, connection
-
-    django.setup()
-    given = connection.settings_dict["NAME"]
-    print(f"\n{connection.display_name}, Django {django.__version__}, {sys.version.split()[0]}")
-    try:
-        connection.creation.create_test_db(verbosity=0, autoclobber=True)
-    except (DatabaseError, SystemExit):
-        print("did not answer")
-        return
-    try:
-        deliver(arguments.grades, slow=False)
-        deliver(arguments.grades, slow=True)
-    finally:
-        connection.creation.destroy_test_db(given, verbosity=0)
+    deliver(arguments.grades, slow=False)
+    deliver(arguments.grades, slow=True)
 
 
 def deliver(count: int, *, slow: bool) -> None:

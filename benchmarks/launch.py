@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import secrets
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from databases import on_each
 
 if TYPE_CHECKING:
     from benchmarks.harness import Bench, Cost
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     Kinds = dict[str, Callable[[], Cost]]
     Measured = dict[str, list[Cost]]
 
-ROOT = Path(__file__).resolve().parent.parent
-POSTGRESQL = "postgres://postgres@127.0.0.1:5432/lti_provider_benchmark"
 LAUNCHES_A_ROUND = 10
 FEW_USERS, FEW_LINKS = 200, 20
 MANY_USERS, MANY_LINKS, MANY_LAUNCHES = 10**5, 10**4, 10**6
@@ -32,15 +27,7 @@ TARGETS = {"returning": 1.45, "new": 1.60}
 
 def main() -> None:
     arguments = read_arguments()
-    sys.path.insert(0, str(ROOT))
-    if "DATABASE_URL" in os.environ:
-        run(arguments)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        for url in (f"sqlite:///{directory}/benchmark.sqlite3", POSTGRESQL):
-            # A process has one default database.
-            environment = {**os.environ, "DATABASE_URL": url}
-            subprocess.run([sys.executable, *sys.argv], env=environment, check=False)
+    on_each(lambda: run(arguments))
 
 
 def read_arguments() -> argparse.Namespace:
@@ -62,27 +49,12 @@ def read_arguments() -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-    import django
-    from django.db import DatabaseError, connection
+    from benchmarks.harness import Bench
 
-    django.setup()
-    given = connection.settings_dict["NAME"]
-    print(f"\n{connection.display_name}, Django {django.__version__}, {sys.version.split()[0]}")
-    try:
-        connection.creation.create_test_db(verbosity=0, autoclobber=True)
-    except (DatabaseError, SystemExit):
-        print("did not answer")
-        return
-    try:
-        from benchmarks.harness import Bench
-
-        bench = Bench()
-        compare(bench, arguments.rounds)
-        if arguments.growth:
-            grow(bench, arguments.rounds)
-    finally:
-        connection.creation.destroy_test_db(given, verbosity=0)
+    bench = Bench()
+    compare(bench, arguments.rounds)
+    if arguments.growth:
+        grow(bench, arguments.rounds)
 
 
 def compare(bench: Bench, rounds: int) -> None:
