@@ -1,11 +1,12 @@
 """An administrator's first day, by hand: the two sites of the demo in Chromium."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 from tests.browser.conftest import ARGUMENTS, COOKIES
 from tests.demo import demo_environment, serving
@@ -13,6 +14,9 @@ from tests.demo import demo_environment, serving
 pytestmark = [pytest.mark.browser, pytest.mark.once]
 
 WRONG_SECRET = "not the secret"
+SCHOOL = "Evening school"
+# A page that waits for its grade asks less and less often.
+SOON = 30_000
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def add_consumer(admin: Page) -> dict[str, str]:
     """The values that the set-up page has to copy."""
     admin.get_by_role("link", name="LTI consumers").first.click()
     admin.get_by_role("link", name="Add LTI consumer").click()
-    admin.get_by_label("Consumer name").fill("Evening school")
+    admin.get_by_label("Consumer name").fill(SCHOOL)
     admin.get_by_role("button", name="Save", exact=True).click()
     expect(admin.get_by_role("heading", name="Values to enter there")).to_be_visible()
     admin.get_by_role("link", name="Show secret").click()
@@ -117,3 +121,99 @@ def test_from_an_empty_admin_to_launches_with_two_secrets(
     admin.goto(consumer)
     expect(admin.get_by_text("Present secret: last used")).to_be_visible()
     expect(admin.get_by_text("Previous secret: accepted until")).to_contain_text("last used")
+
+
+def copy_and_paste(admin: Page, value: str, lms: Page, field: str) -> None:
+    admin.bring_to_front()
+    place = admin.locator("p", has=admin.get_by_label(value, exact=True))
+    place.get_by_role("button", name="Copy").click()
+    expect(place.get_by_role("status")).to_have_text("Copied")
+    lms.bring_to_front()
+    lms.get_by_label(field, exact=True).select_text()
+    lms.keyboard.press("ControlOrMeta+V")
+
+
+def add_tool(lms: Page, address: str, admin: Page) -> None:
+    """Carry the values of the set-up page over as a person does."""
+    lms.goto(address)
+    lms.get_by_role("link", name="External tools").click()
+    lms.get_by_role("link", name="Add a tool").click()
+    lms.get_by_label("Name", exact=True).fill(SCHOOL)
+    for value, field in [
+        ("Launch URL", "Launch URL"),
+        ("Consumer key", "Consumer key"),
+        ("Consumer secret", "Shared secret"),
+    ]:
+        copy_and_paste(admin, value, lms, field)
+    lms.get_by_role("button", name="Add the tool").click()
+    expect(lms.get_by_text(f"“{SCHOOL}” was added.")).to_be_visible()
+
+
+def add_activity(lms: Page) -> None:
+    lms.get_by_role("link", name="Add an activity that opens it").click()
+    lms.get_by_label("Title").fill("Evening quiz")
+    lms.get_by_label("Description").fill("Three questions after sunset.")
+    lms.get_by_label("Target").fill("/lessons/finding-north/quiz/")
+    lms.get_by_label("Graded").check()
+    lms.get_by_role("button", name="Add the activity").click()
+    expect(lms.get_by_role("heading", name="Evening quiz")).to_be_visible()
+
+
+def set_gradebook(teacher: Page, address: str, mood: str) -> None:
+    teacher.goto(f"{address}gradebook/")
+    teacher.get_by_label("This LMS").select_option(label=mood)
+    teacher.get_by_role("main").get_by_role("button", name="Switch").click()
+    expect(teacher.get_by_text(f"From now on this LMS {mood}.")).to_be_visible()
+
+
+def grade_of_amara(gradebook: Page) -> Locator:
+    headers = gradebook.get_by_role("columnheader")
+    expect(headers.filter(has_text="Evening quiz")).to_be_visible()
+    row = gradebook.get_by_role("row").filter(has_text="Amara Okafor")
+    return row.locator("th, td").nth(headers.all_inner_texts().index("Evening quiz"))
+
+
+def show_grade(admin: Page, tool: str, text: str) -> None:
+    """Look at the list of grades until it says this."""
+    admin.goto(f"{tool}admin/lti_provider/ltiresult/")
+    row = admin.get_by_role("row").filter(has_text=SCHOOL)
+    give_up = time.monotonic() + SOON / 1000
+    while text not in row.inner_text() and time.monotonic() < give_up:
+        admin.reload()
+    expect(row).to_contain_text(text)
+
+
+def test_a_grade_of_a_tool_added_by_hand_waits_for_the_gradebook(
+    demo: tuple[str, str], context: BrowserContext
+) -> None:
+    address, tool = demo
+    admin, lms, teacher = (context.new_page() for _ in range(3))
+    sign_in(admin, tool)
+    add_consumer(admin)
+    consumer = admin.url.replace("/setup/", "/change/")
+    add_tool(lms, address, admin)
+    admin.goto(consumer)
+    # Grades go to public addresses only, unless an administrator says otherwise.
+    admin.get_by_label("Grade networks").fill("127.0.0.0/8")
+    admin.get_by_role("button", name="Save", exact=True).click()
+    set_gradebook(teacher, address, "fails (HTTP status 500)")
+
+    add_activity(lms)
+    quiz = lms.frame_locator("iframe")
+    expect(quiz.get_by_role("heading", name="Finding north")).to_be_visible()
+    for question in quiz.get_by_role("group").all():
+        question.get_by_role("radio").first.check()
+    quiz.get_by_role("button", name="Send my answers").click()
+    status = quiz.locator("[data-lti-grade]")
+    expect(status).to_contain_text("Your grade is waiting to be sent to your course.")
+    show_grade(admin, tool, "has a problem: HTTP status 500")
+    expect(grade_of_amara(teacher)).not_to_contain_text("%")
+
+    set_gradebook(teacher, address, "takes grades")
+    admin.get_by_role("row").filter(has_text=SCHOOL).get_by_role("checkbox").check()
+    admin.get_by_label("Action:").select_option(label="Resend the selected grades")
+    admin.locator("button[name=index]").click()
+    expect(admin.get_by_text("1 grade was changed.")).to_be_visible()
+    expect(grade_of_amara(teacher)).to_contain_text("%", timeout=SOON)
+    expect(status).to_have_text("Your grade was sent to your course.", timeout=SOON)
+    show_grade(admin, tool, "Sent")

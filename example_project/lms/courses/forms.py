@@ -1,6 +1,6 @@
 from django import forms
 
-from courses.models import Course, ExternalTool, Person
+from courses.models import Activity, Course, ExternalTool, Person
 
 
 class ToolForm(forms.ModelForm):
@@ -23,6 +23,17 @@ class ToolForm(forms.ModelForm):
         widgets = {
             name: forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
             for name in ("consumer_key", "shared_secret", "instance_guid")
+        }
+
+
+class ActivityForm(forms.ModelForm):
+    class Meta:
+        model = Activity
+        fields = ["title", "description", "week", "tool", "target", "opens", "is_graded"]
+        widgets = {
+            "description": forms.Textarea({"rows": 3}),
+            "week": forms.NumberInput({"min": 1}),
+            "target": forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
         }
 
 

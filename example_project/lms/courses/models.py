@@ -50,12 +50,12 @@ class ExternalTool(models.Model):
         HMAC_SHA256 = "HMAC-SHA256", "HMAC-SHA256"
 
     class Entry(models.TextChoices):
-        """Which of the demo's two entries at the tool's administrator this is."""
+        """Which of the demo's two entries at the tool's administrator this is; blank is neither."""
 
         OPEN = "open"
         ACCOUNTS = "accounts"
 
-    entry = models.CharField(max_length=10, choices=Entry, default=Entry.OPEN, editable=False)
+    entry = models.CharField(max_length=10, choices=Entry, blank=True, default="", editable=False)
     name = models.CharField(max_length=100)
     launch_url = models.URLField("launch URL")
     consumer_key = models.CharField(max_length=255)
@@ -113,7 +113,7 @@ class Activity(models.Model):
     def launch_url(self):
         if not self.target:
             return self.tool.launch_url
-        return f"{self.tool.launch_url.rstrip('/')}/{self.target}"
+        return f"{self.tool.launch_url.rstrip('/')}/{self.target.lstrip('/')}"
 
 
 class Grade(models.Model):

@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_POST, require_safe
 
-from courses.forms import GradeServiceForm, ToolForm, WhoForm
+from courses.forms import ActivityForm, GradeServiceForm, ToolForm, WhoForm
 from courses.launches import launch_fields, sign
 from courses.models import Activity, Course, ExternalTool, Grade, Person
 from courses.people import choose_person, current_person
@@ -29,6 +29,22 @@ def course(request):
 @require_safe
 def activity(request, pk):
     return render(request, "courses/activity.html", {"activity": get_activity(pk)})
+
+
+def add_activity(request):
+    the_course = Course.objects.first()
+    last = the_course.activities.last()
+    form = ActivityForm(
+        request.POST or None,
+        instance=Activity(course=the_course, week=last.week if last else 1),
+        initial={"tool": request.GET.get("tool")},
+        label_suffix="",
+    )
+    if form.is_valid():
+        added = form.save()
+        messages.success(request, f"“{added}” was added to the course.")
+        return redirect(added)
+    return render(request, "courses/add_activity.html", {"form": form, "course": the_course})
 
 
 @require_safe
@@ -66,6 +82,16 @@ def tools(request):
     return redirect("courses:tool", ExternalTool.objects.first().pk)
 
 
+def add_tool(request):
+    form = ToolForm(request.POST or None, label_suffix="")
+    if form.is_valid():
+        added = form.save()
+        messages.success(request, f"“{added}” was added. Now add an activity that opens it.")
+        return redirect("courses:tool", added.pk)
+    context = {"form": form, "tools": ExternalTool.objects.all()}
+    return render(request, "courses/tool.html", context)
+
+
 def tool(request, pk):
     the_tool = get_object_or_404(ExternalTool, pk=pk)
     form = ToolForm(request.POST or None, instance=the_tool, label_suffix="")
@@ -94,7 +120,7 @@ def gradebook(request):
 
 @require_POST
 def demo_values(request, pk):
-    the_tool = get_object_or_404(ExternalTool, pk=pk)
+    the_tool = get_object_or_404(ExternalTool.objects.exclude(entry=""), pk=pk)
     the_tool.use_demo_values()
     the_tool.save()
     messages.success(request, "The demo's own values are back.")
