@@ -61,7 +61,7 @@ def form_of(page) -> dict[str, object]:
 
 def test_rotating_makes_a_secret_and_keeps_the_old_one_for_a_week(admin_client, lms):
     page = admin_client.get(url_of(lms))
-    assert "Present secret: not used yet." in page.content.decode()
+    assert "Present secret: not used yet" in page.content.decode()
     assert url_of(lms, "rotate") in page.content.decode()
     asked = admin_client.get(url_of(lms, "rotate")).content.decode()
     assert 'value="2026-11-30"' in asked
@@ -70,7 +70,7 @@ def test_rotating_makes_a_secret_and_keeps_the_old_one_for_a_week(admin_client, 
         url_of(lms, "rotate"), until(NOW + timedelta(days=7)), follow=True
     ).content.decode()
     assert "the previous one is accepted until Nov. 30, 2026, noon" in done
-    assert "Previous secret: accepted until Nov. 30, 2026, noon, not used yet." in done
+    assert "Previous secret: accepted until Nov. 30, 2026, noon, not used yet" in done
     consumer = LtiConsumer.objects.get()
     assert len(consumer.consumer_secret) == 64
     assert consumer.previous_secret == "canary-first"
@@ -84,7 +84,7 @@ def test_the_page_tells_when_each_secret_was_last_used(admin_client, lms):
     lms.launch(Client(), "/content/")
     LtiConsumer.objects.get().rotate_secret(NOW + timedelta(days=1), "second")
     page = admin_client.get(url_of(lms)).content.decode()
-    assert "Present secret: not used yet." in page
+    assert "Present secret: not used yet" in page
     assert "Previous secret: accepted until Nov. 24, 2026, noon, last used Nov. 23, 2026" in page
     launch = LtiLaunch.objects.get()
     log = admin_client.get(f"/admin/lti_provider/ltilaunch/{launch.pk}/change/").content.decode()

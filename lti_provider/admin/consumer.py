@@ -306,7 +306,9 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
     def secrets(self, consumer: LtiConsumer) -> SafeString:
         """Which secrets are accepted until when, when each was last used, and how to rotate."""
         url = reverse(_ROTATE_URL, args=[consumer.pk])
-        link = format_html('<a class="button" href="{}">{}</a>', url, gettext("Rotate secret"))
+        link = format_html(
+            '<a class="button lti-rotate" href="{}">{}</a>', url, gettext("Rotate secret")
+        )
         return format_html_join(
             "", "{}<br>", ((line,) for line in (*_secret_lines(consumer), link))
         )
@@ -401,11 +403,11 @@ def _secret_of(consumer: LtiConsumer) -> list[str | None]:
 
 
 def _secret_lines(consumer: LtiConsumer) -> list[str]:
-    lines = [gettext("Present secret: %(use)s.") % {"use": _last_use(consumer.secret_used_at)}]
+    lines = [gettext("Present secret: %(use)s") % {"use": _last_use(consumer.secret_used_at)}]
     if consumer.is_secret_unreadable:
         lines.append(str(SecretUnreadable.hint))
     if consumer.accepts_previous_secret:
-        text = gettext("Previous secret: accepted until %(at)s, %(use)s.")
+        text = gettext("Previous secret: accepted until %(at)s, %(use)s")
         use = _last_use(consumer.previous_secret_used_at)
         lines.append(text % {"at": _at(consumer.previous_secret_until), "use": use})
     if consumer.is_expired:
