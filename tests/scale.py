@@ -24,10 +24,15 @@ SQL = (
     FROM generate_series(1, %(people)s) n JOIN auth_user u ON u.username = 'lti-' || n
     """,
     """
-    INSERT INTO lti_provider_ltiresourcelink (lti_consumer_id, resource_link_id,
+    INSERT INTO lti_provider_lticontext (lti_consumer_id, context_id, context_digest, label, title)
+    SELECT %(first)s + mod(n, %(consumers)s), n::text, encode(sha256(n::text::bytea), 'hex'), '',
+           'A'
+    FROM generate_series(1, %(places)s) n
+    """,
+    """
+    INSERT INTO lti_provider_ltiresourcelink (lti_consumer_id, lti_context_id, resource_link_id,
                                               resource_link_digest, title)
-    SELECT %(first)s + mod(n, %(consumers)s), n::text, encode(sha256(n::text::bytea), 'hex'), 'A'
-    FROM generate_series(1, %(people)s / 100) n
+    SELECT lti_consumer_id, id, context_id, context_digest, 'A' FROM lti_provider_lticontext
     """,
     """
     INSERT INTO lti_provider_ltilaunch (lti_consumer_id, received_at, entered_at, nonce_digest,
@@ -37,10 +42,10 @@ SQL = (
     SELECT %(first)s + mod(n, %(consumers)s), now() - n * interval '1 s', now(),
            encode(sha256(('n' || n)::bytea), 'hex'), now(),
            encode(sha256(('h' || n)::bytea), 'hex'),
-           encode(sha256((1 + mod(n, %(people)s))::text::bytea), 'hex'),
-           encode(sha256((1 + mod(n, %(people)s / 100))::text::bytea), 'hex'),
+           encode(sha256((1 + mod(n - 1, %(people)s))::text::bytea), 'hex'),
+           encode(sha256((1 + mod(n - 1, %(places)s))::text::bytea), 'hex'),
            '[["user_id", "1"], ["resource_link_id", "1"]]', '', '/content/',
-           CASE WHEN mod(n, 100) = 0 THEN 'stale_timestamp' ELSE '' END, '', '', '', '',
+           CASE WHEN mod(n, 101) = 0 THEN 'stale_timestamp' ELSE '' END, '', '', '', '',
            'current', 0
     FROM generate_series(1, %(launches)s) n
     """,
@@ -49,11 +54,15 @@ SQL = (
         service_host, sourcedid, accepts, score, data_name, data, version, submitted_at, state,
         delivered_version, attempts, refusals, last_code, last_text, lease_token)
     SELECT %(first)s + mod(n, %(consumers)s), encode(sha256(n::text::bytea), 'hex'),
-           encode(sha256((1 + mod(n, %(people)s / 100))::text::bytea), 'hex'),
+           encode(sha256((1 + mod(n - 1, %(places)s))::text::bytea), 'hex'),
            'https://lms.example/outcomes', 'lms.example', n::text, '', 0.5, '', '', 1, now(),
-           CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END,
-           1, 1, 0, '', '', ''
+           CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END, 1, 1, 0,
+           CASE WHEN mod(n, 100) = 0 THEN 'timeout' ELSE '' END, '', ''
     FROM generate_series(1, %(results)s) n
+    """,
+    """
+    INSERT INTO lti_provider_ltiservicehost (host, claims, failures, last_code, last_text)
+    SELECT 'lms-' || n || '.example', 0, 0, '', '' FROM generate_series(1, %(consumers)s) n
     """,
     """
     INSERT INTO lti_provider_ltilinkevent (lti_consumer_id, lti_user_id, user_id, kind, how,
@@ -70,12 +79,13 @@ class Size:
     people: int
     launches: int
     results: int
+    places: int
     consumers: int = 20
 
 
 # Enough for the planner to choose as it does for a full one, which LTI_LARGE_SITE=1 asks for.
-FULL = Size(people=100_000, launches=1_000_000, results=10_000)
-SMALLER = Size(people=20_000, launches=60_000, results=10_000)
+FULL = Size(people=100_000, launches=1_000_000, results=10_000, places=10_000)
+SMALLER = Size(people=20_000, launches=60_000, results=10_000, places=10_000)
 
 
 def fill() -> None:

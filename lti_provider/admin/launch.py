@@ -43,9 +43,15 @@ class OutcomeFilter(admin.SimpleListFilter):
         value = self.value()
         if value == "accepted":
             return queryset.filter(refusal_code="")
-        if value == "refused":
-            return queryset.filter(refusal_code__gt="")
-        return queryset.filter(refusal_code=value) if value else queryset
+        if not value:
+            return queryset
+        # Refusals are found in the index by consumer, not by reading what was accepted.
+        ours = queryset.filter(lti_consumer__in=LtiConsumer.objects.values("pk"))
+        return (
+            ours.filter(refusal_code__gt="")
+            if value == "refused"
+            else ours.filter(refusal_code=value)
+        )
 
 
 @admin.register(LtiLaunch)

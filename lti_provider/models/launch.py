@@ -104,7 +104,8 @@ class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
 
     def refused(self) -> LtiLaunchQuerySet:
         """The bounded log of refusals."""
-        return self.exclude(refusal_code="")
+        # Said with "greater", it is a range of the index, which "unequal" is not.
+        return self.filter(refusal_code__gt="")
 
     def newest(self, consumer: LtiConsumer, but: Iterable[str] = ()) -> LtiLaunch | None:
         """The consumer's last accepted launch of anybody but these user ids."""
@@ -113,8 +114,7 @@ class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
 
     def newest_refusals(self, consumer: LtiConsumer) -> dict[str, LtiLaunch]:
         """The consumer's last refusal of each code; the log of refusals is bounded."""
-        # Said with "greater", it is a range of the index, which "unequal" is not.
-        refused = self.filter(lti_consumer=consumer, refusal_code__gt="")
+        refused = self.refused().filter(lti_consumer=consumer)
         newest = refused.order_by().values("refusal_code").annotate(newest=models.Max("pk"))
         pks = [row["newest"] for row in newest]
         return {launch.refusal_code: launch for launch in self.filter(pk__in=pks)}
