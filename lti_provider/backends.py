@@ -67,7 +67,7 @@ class LtiBackend(BaseBackend):
             raise UserAccountRequired
         if launch.lti_user is None:
             launch.lti_user = self._first_launch(launch)
-        user = launch.lti_user.user
+        user: AbstractBaseUser = launch.lti_user.user
         if not getattr(user, "is_active", True):
             raise UserInactive
         _check_staff(user, launch)

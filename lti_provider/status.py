@@ -133,11 +133,12 @@ def _clock(recent: Recent) -> Iterator[StatusLine]:
         return
     launch = max(measured, key=lambda measured: measured.pk)
     seconds = launch.clock_difference or 0
+    # Timestamps are whole seconds, and a launch is on its way for a while.
     text = (
         _("The LMS's clock is {seconds} s ahead of ours.")
-        if seconds > 0
+        if seconds > 1
         else _("The LMS's clock is {seconds} s behind ours.")
-        if seconds < 0
+        if seconds < -1
         else _("Both clocks agree.")
     )
     close = abs(seconds) <= recent.consumer.window / 2

@@ -382,6 +382,9 @@ def test_the_status_tells_of_the_last_launch(admin_client, client, lms):
 @pytest.mark.parametrize(
     ("seconds", "said", "level"),
     [
+        (1, "Both clocks agree.", Level.OK),
+        (-1, "Both clocks agree.", Level.OK),
+        (2, "2 s ahead of ours", Level.OK),
         (100, "100 s ahead of ours", Level.OK),
         (-100, "100 s behind ours", Level.OK),
         (200, "200 s ahead of ours", Level.WARNING),

@@ -691,7 +691,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "resource_link",
-                    models.ForeignObject(
+                    lti_provider.models.join.DigestJoin(
                         editable=False,
                         from_fields=("lti_consumer", "link_digest"),
                         null=True,
@@ -715,7 +715,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "lti_user",
-                    models.ForeignObject(
+                    lti_provider.models.join.DigestJoin(
                         editable=False,
                         from_fields=("lti_consumer", "user_digest"),
                         null=True,

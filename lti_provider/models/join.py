@@ -25,6 +25,12 @@ class _PerhapsMissing(AnyDescriptor):
 
 
 class DigestJoin(AnyForeignObject):
-    """A relation to a row that may not be there, or not any more: None then, never an error."""
+    """A relation to a row that may not be there, or not any more: None then, never an error.
+
+    It has no column of its own, so nothing of it is in what ``dumpdata`` writes.
+    """
 
     forward_related_accessor_class = _PerhapsMissing
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "serialize": False})

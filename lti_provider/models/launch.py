@@ -12,7 +12,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, models
-from django.db.models.fields.related import ForeignObject
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
@@ -215,7 +214,7 @@ class LtiLaunch(models.Model):
     )
 
     # The digests join without a foreign key each, so that a launch is one insert.
-    lti_user = ForeignObject(
+    lti_user = DigestJoin(
         LtiUser,
         on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "user_digest"),
@@ -224,7 +223,7 @@ class LtiLaunch(models.Model):
         null=True,
         editable=False,
     )
-    resource_link = ForeignObject(
+    resource_link = DigestJoin(
         LtiResourceLink,
         on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "link_digest"),
