@@ -32,5 +32,6 @@ class DigestJoin(AnyForeignObject):
 
     forward_related_accessor_class = _PerhapsMissing
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "serialize": False})
+    def __init__(self, to: Any, on_delete: Any = models.DO_NOTHING, **kwargs: Any) -> None:
+        fixed = {"null": True, "editable": False, "serialize": False}
+        super().__init__(to, on_delete, **{**kwargs, **fixed})

@@ -216,30 +216,21 @@ class LtiLaunch(models.Model):
     # The digests join without a foreign key each, so that a launch is one insert.
     lti_user = DigestJoin(
         LtiUser,
-        on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "user_digest"),
         to_fields=("lti_consumer", "lti_user_digest"),
         related_name="lti_launches",
-        null=True,
-        editable=False,
     )
     resource_link = DigestJoin(
         LtiResourceLink,
-        on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "link_digest"),
         to_fields=("lti_consumer", "resource_link_digest"),
         related_name="lti_launches",
-        null=True,
-        editable=False,
     )
     result = DigestJoin(
         LtiResult,
-        on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "user_digest", "link_digest"),
         to_fields=("lti_consumer", "user_digest", "link_digest"),
         related_name="lti_launches",
-        null=True,
-        editable=False,
     )
 
     objects = LtiLaunchQuerySet.as_manager()

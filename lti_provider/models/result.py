@@ -291,21 +291,15 @@ class LtiResult(models.Model):
     # The digests join, so that neither a deleted account nor a deleted link takes a grade along.
     lti_user = DigestJoin(
         LtiUser,
-        on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "user_digest"),
         to_fields=("lti_consumer", "lti_user_digest"),
         related_name="lti_results",
-        null=True,
-        editable=False,
     )
     resource_link = DigestJoin(
         LtiResourceLink,
-        on_delete=models.DO_NOTHING,
         from_fields=("lti_consumer", "link_digest"),
         to_fields=("lti_consumer", "resource_link_digest"),
         related_name="lti_results",
-        null=True,
-        editable=False,
     )
 
     #: Asks the LMS; ``apps`` sets it, since tables know no network.
