@@ -1,14 +1,12 @@
 """An administrator's first day, by hand: the two sites of the demo in Chromium."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import ARGUMENTS, COOKIES
 from tests.demo import demo_environment, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.once]
@@ -17,20 +15,6 @@ WRONG_SECRET = "not the secret"
 SCHOOL = "Evening school"
 # A page that waits for its grade asks less and less often.
 SOON = 30_000
-
-
-@pytest.fixture
-def context(chromium: str, tmp_path: Path) -> Iterator[BrowserContext]:
-    preferences = tmp_path / "profile" / "Default" / "Preferences"
-    preferences.parent.mkdir(parents=True)
-    preferences.write_text(json.dumps({"profile": COOKIES["third-party blocked"]}))
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path / "profile", executable_path=chromium, args=ARGUMENTS, locale="en-US"
-        )
-        context.set_default_timeout(15_000)
-        yield context
-        context.close()
 
 
 @pytest.fixture
@@ -91,10 +75,10 @@ def rotate(admin: Page, consumer: str) -> str:
 
 
 def test_from_an_empty_admin_to_launches_with_two_secrets(
-    demo: tuple[str, str], context: BrowserContext
+    demo: tuple[str, str], strict_browser: BrowserContext
 ) -> None:
     address, tool = demo
-    admin, lms = context.new_page(), context.new_page()
+    admin, lms = strict_browser.new_page(), strict_browser.new_page()
     sign_in(admin, tool)
     values = add_consumer(admin)
     consumer = admin.url.replace("/setup/", "/change/")
@@ -184,10 +168,10 @@ def show_grade(admin: Page, tool: str, text: str) -> None:
 
 
 def test_a_grade_of_a_tool_added_by_hand_waits_for_the_gradebook(
-    demo: tuple[str, str], context: BrowserContext
+    demo: tuple[str, str], strict_browser: BrowserContext
 ) -> None:
     address, tool = demo
-    admin, lms, teacher = (context.new_page() for _ in range(3))
+    admin, lms, teacher = (strict_browser.new_page() for _ in range(3))
     sign_in(admin, tool)
     add_consumer(admin)
     consumer = admin.url.replace("/setup/", "/change/")
