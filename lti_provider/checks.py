@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 from lti_provider.backends import LtiBackend
 from lti_provider.cartridge import PRIVACY_LEVELS
-from lti_provider.conf import given_settings
+from lti_provider.conf import SETTINGS, given_settings
 from lti_provider.middleware import LtiFrameMiddleware
 from lti_provider.models.secret import seal
 
@@ -58,23 +58,14 @@ def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
+#: What a setting's value has to be, by its annotation.
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "LTI_PROVIDER_DEFAULT_TARGET": (_is_target, "a path, the name of a URL pattern, or None"),
-    "LTI_PROVIDER_LAUNCHABLE_PATHS": (_is_list_of_text, "a list of path prefixes"),
-    "LTI_PROVIDER_TIMESTAMP_WINDOW": (_is_count, "a number of seconds above 0"),
-    "LTI_PROVIDER_ENTER_LIFETIME": (_is_count, "a number of seconds above 0"),
-    "LTI_PROVIDER_ACCOUNT_LIFETIME": (_is_count, "a number of seconds above 0"),
-    "LTI_PROVIDER_SESSION_LAUNCHES": (_is_count, "a number above 0"),
-    "LTI_PROVIDER_LAUNCH_RETENTION_DAYS": (_is_count, "a number of days above 0"),
-    "LTI_PROVIDER_GUEST_RETENTION_DAYS": (_is_count, "a number of days above 0"),
-    "LTI_PROVIDER_REFUSALS_KEPT": (_is_count, "a number above 0"),
-    "LTI_PROVIDER_GRADE_TIMEOUT": (_is_amount, "a number of seconds above 0"),
-    "LTI_PROVIDER_GRADE_CONCURRENCY": (_is_count, "a number above 0"),
-    "LTI_PROVIDER_GRADE_RATE": (_is_amount, "a number of requests a second above 0"),
-    "LTI_PROVIDER_GRADE_RETRY_DAYS": (_is_amount, "a number of days above 0"),
-    "LTI_PROVIDER_GRADE_BACKGROUND": (_is_switch, "True or False"),
-    "LTI_PROVIDER_ENCRYPTION_KEYS": (_is_list_of_text, "a list of Fernet keys"),
-    "LTI_PROVIDER_CARTRIDGE": (_is_dict, "a dict of what the tool configuration says"),
+    "str | None": (_is_target, "text or None"),
+    "int": (_is_count, "a whole number above 0"),
+    "float": (_is_amount, "a number above 0"),
+    "bool": (_is_switch, "True or False"),
+    "list[str]": (_is_list_of_text, "a list of text"),
+    "dict[str, Any]": (_is_dict, "a dict"),
 }
 
 
@@ -166,17 +157,21 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **options: Any) ->
 
 def _check_own_settings() -> Iterator[CheckMessage]:
     for name, value in given_settings().items():
-        if name not in _KINDS:
+        if name not in SETTINGS:
             yield Warning(
                 f"There is no setting {name}.",
-                hint=f"Known are {', '.join(_KINDS)}.",
+                hint=f"Known are {', '.join(SETTINGS)}.",
                 id="lti_provider.W010",
             )
             continue
-        is_right, kind = _KINDS[name]
+        is_right, kind = _KINDS[SETTINGS[name].annotation]
         if not is_right(value):
             shown = "something else" if "KEY" in name else repr(value)
-            yield Error(f"{name} is {shown}.", hint=f"It has to be {kind}.", id="lti_provider.E005")
+            yield Error(
+                f"{name} is {shown}.",
+                hint=f"It has to be {kind}. {SETTINGS[name].meaning}",
+                id="lti_provider.E005",
+            )
         elif name == "LTI_PROVIDER_ENCRYPTION_KEYS":
             yield from _check_keys()
         elif name == "LTI_PROVIDER_LAUNCHABLE_PATHS":

@@ -1,131 +1,105 @@
-"""The only reader of ``LTI_PROVIDER_*`` settings, at the moment of use."""
+"""The only reader of ``LTI_PROVIDER_*`` settings, at the moment of use.
+
+A setting is one line here: annotation, default and meaning are what the system checks and the
+table in the README say of it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from inspect import get_annotations
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 PREFIX = "LTI_PROVIDER_"
 
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Setting:
+    """What is said of a setting; an attribute of ``conf`` is its value."""
+
+    default: Any
+    meaning: str
+    name: str = ""
+    annotation: str = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"{PREFIX}{name.upper()}"
+        self.annotation = get_annotations(owner)[name]
+
+    def __get__(self, instance: Conf | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        value = getattr(settings, self.name, self.default)
+        if isinstance(value, str) and self.annotation.startswith("list"):
+            # Read as a list of characters, a path would hold "/", which is the whole site.
+            raise ImproperlyConfigured(f"{self.name} is a list: put its value into brackets.")
+        return value
+
+
+def _setting(default: T, meaning: str) -> T:
+    return cast("T", Setting(default=default, meaning=meaning))
+
 
 class Conf:
-    """Every setting with its type and default."""
+    """Every setting with its type, default and meaning."""
 
-    @property
-    def default_target(self) -> str | None:
-        """Where ``launch/`` leads: a path, or the name of a URL pattern."""
-        target: str | None = _setting("DEFAULT_TARGET", None)
-        return target
-
-    @property
-    def launchable_paths(self) -> list[str]:
-        """Path prefixes, from the site's root, that ``launch/<target>`` may lead to."""
-        given: str | list[str] = _setting("LAUNCHABLE_PATHS", [])
-        if isinstance(given, str):
-            # Read as a list of characters it would hold "/", which is the whole site.
-            raise ImproperlyConfigured(
-                f'LTI_PROVIDER_LAUNCHABLE_PATHS is a list of paths: write ["{given}"].'
-            )
-        return given
-
-    @property
-    def timestamp_window(self) -> int:
-        """Seconds that ``oauth_timestamp`` may differ from our clock, both ways."""
-        window: int = _setting("TIMESTAMP_WINDOW", 300)
-        return window
-
-    @property
-    def enter_lifetime(self) -> int:
-        """Seconds between a launch and the session that it may still become."""
-        lifetime: int = _setting("ENTER_LIFETIME", 300)
-        return lifetime
-
-    @property
-    def account_lifetime(self) -> int:
-        """Seconds that a launch waits for a person to sign in or up and to confirm."""
-        lifetime: int = _setting("ACCOUNT_LIFETIME", 3600)
-        return lifetime
-
-    @property
-    def session_launches(self) -> int:
-        """How many launches one browser session remembers."""
-        launches: int = _setting("SESSION_LAUNCHES", 20)
-        return launches
-
-    @property
-    def launch_retention_days(self) -> int:
-        """Days that launches are kept."""
-        days: int = _setting("LAUNCH_RETENTION_DAYS", 90)
-        return days
-
-    @property
-    def guest_retention_days(self) -> int:
-        """Days that the account of a launch without a user id is kept after its last sign-in."""
-        days: int = _setting("GUEST_RETENTION_DAYS", 30)
-        return days
-
-    @property
-    def refusals_kept(self) -> int:
-        """Refused launches kept for each consumer and code."""
-        kept: int = _setting("REFUSALS_KEPT", 50)
-        return kept
-
-    @property
-    def grade_timeout(self) -> float:
-        """Seconds for one whole exchange with an LMS's grade service."""
-        timeout: float = _setting("GRADE_TIMEOUT", 20)
-        return timeout
-
-    @property
-    def grade_concurrency(self) -> int:
-        """Requests to one host at a time, over all deliverers."""
-        concurrency: int = _setting("GRADE_CONCURRENCY", 2)
-        return concurrency
-
-    @property
-    def grade_rate(self) -> float:
-        """Requests to one host a second, over all deliverers."""
-        rate: float = _setting("GRADE_RATE", 10)
-        return rate
-
-    @property
-    def grade_retry_days(self) -> float:
-        """Days of attempts after which a grade that cannot be delivered has failed."""
-        days: float = _setting("GRADE_RETRY_DAYS", 5)
-        return days
-
-    @property
-    def grade_background(self) -> bool:
-        """Whether the process that submits a score tries at once to deliver it."""
-        background: bool = _setting("GRADE_BACKGROUND", False)
-        return background
-
-    @property
-    def cartridge(self) -> dict[str, Any]:
-        """What the tool configuration says: the fields of ``lti_provider.cartridge.Cartridge``."""
-        fields: dict[str, Any] = _setting("CARTRIDGE", {})
-        return fields
-
-    @property
-    def encryption_keys(self) -> list[str]:
-        """Fernet keys for secrets at rest: the first one encrypts, all decrypt."""
-        given: str | list[str] = _setting("ENCRYPTION_KEYS", [])
-        if isinstance(given, str):
-            raise ImproperlyConfigured(
-                "LTI_PROVIDER_ENCRYPTION_KEYS is a list of keys: put the key into brackets."
-            )
-        return given
+    default_target: str | None = _setting(
+        None, "Where `lti/launch/` leads: a path, or the name of a URL pattern."
+    )
+    launchable_paths: list[str] = _setting(
+        [], "Path prefixes, in whole segments, that `lti/launch/<path>` may lead to."
+    )
+    timestamp_window: int = _setting(
+        300, "Seconds that an LMS's clock may differ from ours, both ways."
+    )
+    enter_lifetime: int = _setting(
+        300, "Seconds between a launch and the session that it may still become."
+    )
+    account_lifetime: int = _setting(
+        3600, "Seconds that a launch waits for a person to sign in or up and to confirm."
+    )
+    session_launches: int = _setting(20, "How many launches one browser session remembers.")
+    launch_retention_days: int = _setting(
+        90, "Days after which `lti_purge` deletes launches. Longer than your sessions last."
+    )
+    guest_retention_days: int = _setting(
+        30,
+        "Days after its last sign-in that `lti_purge` deletes the account of a launch without a "
+        "user id.",
+    )
+    refusals_kept: int = _setting(50, "Refused launches kept for each consumer and code.")
+    grade_timeout: float = _setting(
+        20, "Seconds for one whole exchange with an LMS's grade service."
+    )
+    grade_concurrency: int = _setting(2, "Requests to one host at a time, over all deliverers.")
+    grade_rate: float = _setting(10, "Requests to one host a second, over all deliverers.")
+    grade_retry_days: float = _setting(
+        5, "Days of attempts after which a grade that does not get through has failed."
+    )
+    grade_background: bool = _setting(
+        False, "Try at once, in a thread of the process that submitted the score."
+    )
+    cartridge: dict[str, Any] = _setting(
+        {}, "What the [tool configuration](docs/pages.md#tool-configuration-cartridge) says."
+    )
+    encryption_keys: list[str] = _setting(
+        [], "Fernet keys for secrets at rest: the first one encrypts, all decrypt."
+    )
 
 
 conf = Conf()
+
+#: What there is, by name.
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting for setting in vars(Conf).values() if isinstance(setting, Setting)
+}
 
 
 def given_settings() -> dict[str, Any]:
     """What the site set, unknown names too, for the system checks."""
     return {name: getattr(settings, name) for name in dir(settings) if name.startswith(PREFIX)}
-
-
-def _setting(name: str, default: Any) -> Any:
-    return getattr(settings, PREFIX + name, default)
