@@ -1,8 +1,9 @@
-.PHONY: help test demo lint types migrations docs screenshots clean
+.PHONY: help test demo lint types migrations messages docs screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto
+CATALOGS := $(wildcard lti_provider/locale/*/LC_MESSAGES/django.po)
 
 # A Python that can make a virtual environment for us.
 SUITABLE := import ensurepip, sqlite3, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -31,6 +32,7 @@ help:
 	@echo 'make lint        ruff: rules and format'
 	@echo 'make types       mypy'
 	@echo 'make migrations  fails if a model change lacks its migration'
+	@echo 'make messages    brings the translations up to date with the code (needs GNU gettext)'
 	@echo 'make docs        the documentation, in build/site'
 	@echo 'make screenshots the pictures of the documentation, anew (needs Chromium)'
 	@echo 'make clean       removes what the others made'
@@ -51,6 +53,12 @@ types: $(VENV)/.installed
 migrations: $(VENV)/.installed
 	$(BIN)/python -m django makemigrations lti_provider --check --dry-run --settings tests.settings
 
+# Guesses are marked as fuzzy, and nobody sees them until a person has confirmed them.
+messages: $(VENV)/.installed
+	cd lti_provider && $(CURDIR)/$(BIN)/python -m django makemessages --all --no-location --no-obsolete
+	sed -i.bak -E '/^"(POT-Creation-Date|Report-Msgid-Bugs-To):/d' $(CATALOGS)
+	rm $(CATALOGS:=.bak)
+
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
@@ -62,7 +70,8 @@ clean:
 	rm -rf $(VENV) .tox .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed: pyproject.toml
+# Installing compiles the translations.
+$(VENV)/.installed: pyproject.toml hatch_build.py $(CATALOGS)
 	@$(FIND_PYTHON); \
 	if ! $(BIN)/python -c '$(SUITABLE)' 2>/dev/null; then \
 	  python=$$(find_python) && \

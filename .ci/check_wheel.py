@@ -1,6 +1,7 @@
 """Checks a wheel from a clean environment: its files, then a site that uses it.
 
-check_wheel.py WHEEL LIST: LIST names the package's files, one a line.
+check_wheel.py WHEEL LIST: LIST names the package's files, one a line, as they are in git. Building
+adds the compiled translations.
 """
 
 import sys
@@ -13,12 +14,16 @@ from django.contrib import admin
 from django.core.management import call_command
 from django.test import Client
 from django.urls import include, path
+from django.utils import translation
 
 import lti_provider
+from lti_provider.exceptions import LaunchRefused
 
 wheel, expected = map(Path, sys.argv[1:])
 inside = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-wanted = set(expected.read_text().split())
+listed = set(expected.read_text().split())
+catalogs = {name.removesuffix(".po") for name in listed if name.endswith(".po")}
+wanted = listed | {f"{catalog}.mo" for catalog in catalogs}
 if inside != wanted:
     sys.exit(f"Missing: {sorted(wanted - inside)}. Too much: {sorted(inside - wanted)}.")
 if f"-{lti_provider.__version__}-" not in wheel.name:
@@ -71,4 +76,9 @@ call_command("migrate", verbosity=0)
 answer = Client().get("/lti/launch/")
 if not (answer.status_code < 500 and answer.content):
     sys.exit(f"GET of the launch URL answered {answer.status_code}.")
+english = {str(kind.public_text) for kind in LaunchRefused.by_code().values()}
+for language in (catalog.split("/")[2] for catalog in catalogs):
+    with translation.override(language):
+        if english == {str(kind.public_text) for kind in LaunchRefused.by_code().values()}:
+            sys.exit(f"Nothing is translated into {language}.")
 print(f"{wheel.name}: {len(inside)} files; a site with it migrates and answers.")

@@ -16,7 +16,7 @@ from pathlib import Path
 EXAMPLE = Path(__file__).resolve().parent
 SITES = ("lms", "tool")
 DEFAULT_PORTS = {"DEMO_LMS_PORT": 8001, "DEMO_TOOL_PORT": 8000}
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 5
 
 

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 from django.utils import translation
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lti_provider.testing import FakeLms
 from tests.linking import Course, Window
 from tests.lms_service import Gradebook
 
-# Two busy cores make the first example of a property slow, which says nothing about the code.
-settings.register_profile("lti_provider", deadline=None)
+# Two busy cores make examples of a property slow, which says nothing about the code.
+settings.register_profile(
+    "lti_provider",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("lti_provider")
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,21 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE, free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = ROOT / "example_project" / "serve.py"
 READY = "Start at the demo LMS."
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def demo_environment(var: Path) -> dict[str, str]:
     # Nothing of the caller's: its DATABASE_URL or settings module are not the demo's.
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
-    ports = {"DEMO_LMS_PORT": free_port(), "DEMO_TOOL_PORT": free_port()}
+    ports = {name: str(free_port()) for name in ("DEMO_LMS_PORT", "DEMO_TOOL_PORT")}
     return kept | ports | {"DEMO_VAR": str(var), "PYTHONPATH": str(ROOT)}
 
 
@@ -62,7 +57,7 @@ def serving(env: dict[str, str]) -> Iterator[tuple[str, str]]:
         yield lms, tool
     finally:
         process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, rest
     assert "Stopped." in rest
     assert "Traceback" not in rest

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from django.db import connections
 
+from tests.waiting import PATIENCE
+
 Headers = list[tuple[str, str]]
 Reply = tuple[int, Headers, bytes]
 
@@ -49,7 +51,7 @@ class Proxy:
         connections.close_all()
         if own is not None:
             return own
-        connection = HTTPConnection(self.upstream, timeout=10)
+        connection = HTTPConnection(self.upstream, timeout=PATIENCE)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers.items():

@@ -25,6 +25,7 @@ from lti_provider.models import (
 )
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -70,7 +71,7 @@ class Crowd:
     def leave(self) -> None:
         for process in self.processes:
             process.stdin.close()
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE)
             process.stdout.close()
 
 

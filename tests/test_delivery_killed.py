@@ -16,6 +16,7 @@ from lti_provider.models import LtiConsumer, LtiResult
 from lti_provider.outcome_xml import format_score
 from tests.lms_service import Gradebook
 from tests.test_delivery import many
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -79,7 +80,7 @@ class Deliverer:
         return int(self.process.stdout.readline())
 
     def end(self):
-        _output, errors = self.process.communicate(timeout=60)
+        _output, errors = self.process.communicate(timeout=PATIENCE)
         assert "Traceback" not in errors, errors
         return self.process.returncode
 
@@ -105,6 +106,12 @@ class Changes(threading.Thread):
         connections.close_all()
 
 
+def everything_arrived():
+    together = [Deliverer(), Deliverer()]
+    assert [deliverer.end() for deliverer in together] == [0, 0]
+    return not LtiResult.objects.unsettled().exists()
+
+
 def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():
     count = 1000 if connection.vendor == "postgresql" else 300
     with DeadlyGradebook() as gradebook:
@@ -123,11 +130,7 @@ def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():
             changes.join()
         assert LtiResult.objects.filter(state="sending").exists()
         gradebook.step = ""
-        give_up = time.monotonic() + 60
-        while LtiResult.objects.unsettled().exists() and time.monotonic() < give_up:
-            together = [Deliverer(), Deliverer()]
-            assert [deliverer.end() for deliverer in together] == [0, 0]
-            time.sleep(0.5)
+        wait_until(everything_arrived)
     assert changes.count > 50
     wanted = {
         result.sourcedid: None if result.score is None else format_score(Decimal(result.score))

@@ -33,6 +33,7 @@ from lti_provider.models import (
 from lti_provider.rehearsal import Rehearsal
 from lti_provider.testing import FakeLms
 from tests.front import Proxy
+from tests.waiting import PATIENCE
 
 # Its one question that depends on the database is asked by .ci/run by name.
 pytestmark = pytest.mark.once
@@ -605,7 +606,7 @@ def test_a_visit_that_is_ended_tidies_up(site, transactional_db):
     def wait(method, path, headers):
         reached.append(path)
         os.kill(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
     with Proxy(site, before=wait) as proxy:
         name = str(connection.settings_dict["NAME"])
@@ -616,7 +617,7 @@ def test_a_visit_that_is_ended_tidies_up(site, transactional_db):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+        assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     assert reached
     assert not LtiConsumer.objects.exists()
 

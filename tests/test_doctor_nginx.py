@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from django.db import connection
 
 from lti_provider.models import LtiConsumer
 from tests.test_doctor import SAFE, doctor
+from tests.waiting import PATIENCE, free_port, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
@@ -151,9 +151,7 @@ def site_process(settings: dict[str, object]) -> Iterator[int]:
 
 @contextmanager
 def tls_proxy(program: str, folder: Path, upstream: int, directives: str) -> Iterator[str]:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
         CONFIGURATION.format(user=user, port=port, upstream=upstream, directives=directives)
@@ -164,22 +162,19 @@ def tls_proxy(program: str, folder: Path, upstream: int, directives: str) -> Ite
         stderr=subprocess.DEVNULL,
     )
     try:
-        answers(port)
+        wait_until(lambda: answers(port))
         yield f"https://localhost:{port}/"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
 
-def answers(port: int) -> None:
-    for _attempt in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail("nginx did not start")
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from lti_provider.outcomes import egress
 from lti_provider.outcomes.egress import EgressError, Forbidden, is_public, post
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-TIMEOUT = 0.6
+#: What comes in time on the busiest machine, and what tests of the deadline wait out.
+TIMEOUT = 60
+SHORT = 0.5
 
 
 @contextmanager
@@ -269,25 +271,30 @@ def test_a_name_that_cannot_be_one():
 
 def test_a_resolver_that_hangs(monkeypatch):
     hangs = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [hangs.wait(5)][1:])
-    started = time.monotonic()
-    error = refusal(80, host="lms.example", hosts=["lms.example"], timeout=0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [hangs.wait(TIMEOUT)][1:])
+    error = refusal(80, host="lms.example", hosts=["lms.example"], timeout=SHORT)
     hangs.set()
     assert (error.code, error.may_land) == ("timeout", False)
-    assert time.monotonic() - started < 1
 
 
 def test_nobody_listens():
-    with serve(answer()) as server:
-        port = server.port
-    error = refusal(port)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        error = refusal(silent.getsockname()[1])
     assert (error.code, error.may_land) == ("unreachable", False)
+
+
+def stall(connection: socket.socket) -> None:
+    """Say nothing until the other side hangs up."""
+    with suppress(TimeoutError):
+        connection.settimeout(TIMEOUT)
+        connection.recv(1)
 
 
 @pytest.mark.parametrize(
     "behave",
     [
-        lambda connection: time.sleep(2),
+        stall,
         drip(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b"x" * 900),
         drip(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200),
         drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 50),
@@ -296,10 +303,8 @@ def test_nobody_listens():
 )
 def test_the_deadline_is_for_all_of_it(behave):
     with serve(behave) as server:
-        started = time.monotonic()
-        error = refusal(server.port)
-        assert (error.code, error.may_land) == ("timeout", True)
-        assert time.monotonic() - started < TIMEOUT + 0.5
+        error = refusal(server.port, timeout=SHORT)
+    assert (error.code, error.may_land) == ("timeout", True)
 
 
 @pytest.mark.parametrize(
@@ -416,8 +421,8 @@ def test_a_stranger_s_certificate_is_refused(authority, monkeypatch):
 
 
 def test_a_handshake_counts_too(authority):
-    with serve(lambda connection: time.sleep(2)) as server:
-        error = refusal(server.port, scheme="https")
+    with serve(stall) as server:
+        error = refusal(server.port, scheme="https", timeout=SHORT)
     assert (error.code, error.may_land) == ("timeout", False)
 
 

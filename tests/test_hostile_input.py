@@ -7,7 +7,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lti_provider.message import IDENTIFIER_LENGTH
@@ -27,9 +27,7 @@ LAUNCH = [
 
 pytestmark = pytest.mark.django_db
 
-many = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+many = settings(max_examples=120)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -212,6 +213,41 @@ def test_every_refusal_is_tested_here():
     }
 
     assert ours - {"launch_refused", "link_refused"} == set(REFUSALS)
+
+
+def drawn(docstring):
+    """Each class of the docstring's tree, as the path that leads to it from its root."""
+    path, paths = [], []
+    for line in docstring.splitlines():
+        if branch := re.fullmatch(r"((?:[│├└─ ]{4})*)([A-Z]\w+)(?: {2}.*)?", line):
+            path = [*path[: len(branch[1]) // 4], branch[2]]
+            paths.append(tuple(path))
+    return paths
+
+
+def inherited(kind, above=()):
+    path = (*above, kind.__name__)
+    below = [below for below in kind.__subclasses__() if below.__module__ == exceptions.__name__]
+    return [path, *(each for subclass in below for each in inherited(subclass, path))]
+
+
+def test_the_tree_that_the_docstring_draws_is_the_one_of_the_classes():
+    roots = (exceptions.LaunchRefused, exceptions.GradeError)
+
+    paths = drawn(exceptions.__doc__)
+
+    assert len(paths) > 20
+    assert sorted(paths) == sorted(path for root in roots for path in inherited(root))
+
+
+def test_no_two_refusals_have_the_same_code():
+    parents = {path[-2] for path in inherited(exceptions.LaunchRefused) if path[1:]}
+    names = {path[-1] for path in inherited(exceptions.LaunchRefused)}
+    codes = {name: vars(vars(exceptions)[name]).get("code") for name in names}
+
+    assert [name for name in names - parents if not codes[name]] == []
+    given = [code for code in codes.values() if code]
+    assert sorted(given) == sorted(set(given))
 
 
 @pytest.mark.parametrize("code", REFUSALS)

@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 import pytest
 from django.http import QueryDict
 from django.test import RequestFactory
-from hypothesis import HealthCheck, assume, event, example, given, settings
+from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 from oauthlib.common import urldecode
 from oauthlib.oauth1 import SIGNATURE_TYPE_BODY, Client
@@ -31,9 +31,7 @@ LAUNCH = [
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
-thorough = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+thorough = settings(max_examples=300)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 import uuid
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lti_provider.outcomes import background, deliver_due
 from lti_provider.outcomes import delivery as delivery_module
 from lti_provider.signals import score_submitted
 from tests.test_delivery import many
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -64,17 +65,10 @@ def command(*arguments, **options):
     )
 
 
-def wait_until(condition, seconds=20):
-    give_up = time.monotonic() + seconds
-    while not condition() and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert condition()
-
-
 def test_cron_delivers_what_is_due(result, gradebook):
     result.submit_score(0.5)
     process = command("lti_deliver", "--once")
-    output, _errors = process.communicate(timeout=30)
+    output, _errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert json.loads(output)["delivered"] == 1
     assert gradebook.grades == {"s0": "0.5"}
@@ -82,16 +76,19 @@ def test_cron_delivers_what_is_due(result, gradebook):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_loop_ends_gracefully(result, gradebook, number):
-    def take_a_second(book, received, handler):
-        time.sleep(0.7)
+    told = threading.Event()
+
+    def answer_afterwards(book, received, handler):
+        told.wait()
         return book.succeed(received)
 
-    gradebook.behave = take_a_second
+    gradebook.behave = answer_afterwards
     process = command("lti_deliver", "--loop", "--interval", "0.1")
     result.submit_score(0.5)
     wait_until(lambda: gradebook.received)
     process.send_signal(number)
-    output, _errors = process.communicate(timeout=30)
+    told.set()
+    output, _errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert json.loads(output)["delivered"] == 1
     assert LtiResult.objects.get().state == "delivered"
@@ -209,7 +206,7 @@ def test_celery_with_a_real_broker(result, gradebook, wake_up):
     try:
         wake_up(wake := lambda **_signal: app.send_task("lti_provider.deliver", queue=queue))
         result.submit_score(0.5)
-        wait_until(lambda: LtiResult.objects.get().state == "delivered", 40)
+        wait_until(lambda: LtiResult.objects.get().state == "delivered")
         assert wake
     finally:
         worker.kill()

@@ -21,6 +21,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from lti_provider.testing import FakeLms, LmsServer
 from lti_provider.testing.lms import launch_path
+from tests.waiting import PATIENCE
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -55,7 +56,7 @@ def profiles(
         # Playwright's event loop lives in this thread, and Django takes tests for async code.
         # Only for as long as a module of browser tests runs: others shall notice.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        expect.set_options(timeout=15_000)
+        expect.set_options(timeout=PATIENCE * 1000)
         playwright = stack.enter_context(sync_playwright())
 
         def profile(cookies: str) -> BrowserContext:
@@ -67,7 +68,7 @@ def profiles(
                 context = playwright.chromium.launch_persistent_context(
                     directory, executable_path=chromium, args=ARGUMENTS, locale="en-US"
                 )
-                context.set_default_timeout(15_000)
+                context.set_default_timeout(PATIENCE * 1000)
                 stack.callback(context.close)
                 opened[cookies] = context
             return opened[cookies]

@@ -10,17 +10,17 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from tests.waiting import PATIENCE, free_port
+
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-SECONDS = 30
+SECONDS = PATIENCE
 
 
 class Firefox:
     """A Firefox without a window, with preferences of its own; a context manager."""
 
     def __init__(self, executable: str, profile: Path, **preferences: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         given = {
             "marionette.port": port,
             "browser.shell.checkDefaultBrowser": False,

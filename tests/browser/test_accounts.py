@@ -14,9 +14,6 @@ from tests.browser.conftest import Lms, expect_blocked, framed, sign_in
 
 pytestmark = pytest.mark.browser
 
-# The waiting page asks every two seconds.
-SOON = 10_000
-
 
 @pytest.fixture(autouse=True)
 def site_with_accounts(site: None, settings: Any) -> None:
@@ -70,7 +67,7 @@ def expect_heading(window: Page, text: str) -> None:
 
 
 def expect_content(tab: Page, username: str) -> None:
-    expect(framed(tab).locator("#user")).to_have_text(username, timeout=SOON)
+    expect(framed(tab).locator("#user")).to_have_text(username)
 
 
 def test_from_the_frame_to_the_content_in_the_frame(
@@ -147,7 +144,7 @@ def test_declining_is_told_in_the_frame_and_can_be_taken_back(
     window.get_by_role("button", name="No", exact=True).click()
     expect(window.locator("code")).to_have_text("link_declined")
     note = framed(tab).get_by_text("You did not connect your account. You can try again.")
-    expect(note).to_be_visible(timeout=SOON)
+    expect(note).to_be_visible()
     assert not LtiUser.objects.exists()
     window = open_window(strict_browser, tab)
     press(window, "Yes, connect")
@@ -161,7 +158,7 @@ def test_a_launch_that_waited_too_long_says_so_in_the_frame(
     note = framed(tab).get_by_text("This took too long.")
     expect(note).to_be_hidden()
     LtiLaunch.objects.update(received_at=timezone.now() - timedelta(hours=2))
-    expect(note).to_be_visible(timeout=SOON)
+    expect(note).to_be_visible()
 
 
 def test_an_anonymous_session_in_the_frame_gives_way_to_the_account(
