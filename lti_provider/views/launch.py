@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import transaction
+from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -138,32 +139,53 @@ class LaunchView(DecoratedView):
 
     def _accept(self, verified: oauth.VerifiedRequest) -> tuple[LtiLaunch, str]:
         message = LaunchMessage.parse(verified.pairs)
-        if not self.consumer.admits_installation(message.instance_guid):
-            raise OtherInstallation(
-                format_lazy(
-                    _(
-                        "The launch came from installation “{seen}”, this consumer belongs to "
-                        "“{known}”. Accept the new one, or add a second consumer for it."
-                    ),
-                    seen=message.instance_guid,
-                    known=self.consumer.instance_guid,
-                )
-            )
+        installation = self.consumer.find_installation(message.instance_guid)
+        if not installation and not self.consumer.admits_other_installations(message.instance_guid):
+            raise self._other_installation(message)
         foreign_origin = self._foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
-        accepted = LtiLaunch.objects.accept(
-            self.consumer,
-            message,
-            nonce=verified.nonce,
-            timestamp=verified.timestamp,
-            target=self._checked_target(),
-            signed_with=verified.signed_with,
-            launch_url=self.request.build_absolute_uri(),
-            foreign_origin=foreign_origin,
-        )
+        with self._learning(message):
+            accepted = LtiLaunch.objects.accept(
+                self.consumer,
+                message,
+                nonce=verified.nonce,
+                timestamp=verified.timestamp,
+                target=self._checked_target(),
+                signed_with=verified.signed_with,
+                launch_url=self.request.build_absolute_uri(),
+                foreign_origin=foreign_origin,
+            )
+        if installation is not None:
+            installation.note_seen()
         self.consumer.note_secret_use(verified.signed_with)
         return accepted
+
+    @contextmanager
+    def _learning(self, message: LaunchMessage) -> Iterator[None]:
+        # What is refused inside of it teaches nothing.
+        if not self.consumer.learns_installation(message.instance_guid):
+            yield
+            return
+        with transaction.atomic(using=router.db_for_write(LtiConsumer)):
+            # Written before the launch, so that simultaneous first launches wait here.
+            learned = self.consumer.learn_installation(message.instance_guid)
+            if not learned and self.consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
+                raise self._other_installation(message)
+            yield
+
+    def _other_installation(self, message: LaunchMessage) -> OtherInstallation:
+        return OtherInstallation(
+            format_lazy(
+                _(
+                    "The launch came from installation “{seen}”; this consumer accepts “{known}”. "
+                    "If it is the same LMS, accept this one too: a Moodle sends what “Default "
+                    "organisation ID” says in each of its tools. If not, add a second consumer."
+                ),
+                seen=message.instance_guid,
+                known=self.consumer.instance_guid,
+            )
+        )
 
     def _foreign_origin(self, message: LaunchMessage) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
