@@ -201,7 +201,7 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
     list_filter = ("is_active", "require_user_account")
     readonly_fields = ("undelivered_grades", "secrets")
     actions = ("deactivate",)
-    search_fields = ("consumer_name", "consumer_key", "instance_guid")
+    search_fields = ("consumer_name", "consumer_key", "installations__guid")
     fieldsets = (
         (None, {"fields": ("consumer_name", "is_active")}),
         (
