@@ -335,7 +335,8 @@ def test_show_tells_them(admin_client, lms):
     shown = json.loads(run("show", "Campus", "--format", "json"))["installations"]
     assert [each["guid"] for each in shown] == [HOST_NAME, SITE_ID]
     assert [each["accepted_by"] for each in shown] == [None, "admin"]
-    assert shown[0]["last_seen_at"] and not shown[1]["last_seen_at"]
+    assert shown[0]["last_seen_at"]
+    assert shown[1]["last_seen_at"] is None
     assert f"installations: {HOST_NAME}, {SITE_ID}" in run("show", "Campus")
 
 

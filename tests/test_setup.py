@@ -102,7 +102,7 @@ def test_the_page_has_the_values_to_copy(admin_client, lms):
     assert [value[0] for value in values if value] == [
         "http://testserver/lti/launch/",
         lms.consumer.consumer_key,
-        "http://testserver/lti/cartridge/",
+        "http://testserver/lti/cartridge.xml",
     ]
     assert f"{CONSUMERS}{lms.consumer.pk}/secret/" in page.content.decode()
     assert lms.consumer.consumer_secret not in page.content.decode()

@@ -550,7 +550,7 @@ class LtiConsumer(models.Model):
         return recorded or guid == self.instance_guid or self.learns_installation(guid)
 
     def learns_installation(self, guid: str) -> bool:
-        """Whether an accepted launch of ``guid`` may be the first one that names an installation."""
+        """Whether an accepted launch of ``guid`` may be the first to name an installation."""
         return bool(guid) and not self.instance_guid
 
     def learn_installation(self, guid: str) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import router, transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.urls import get_script_prefix, reverse
@@ -24,7 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import frames, oauth
-from lti_provider.cartridge import MEDIA_TYPE, Cartridge, Option
+from lti_provider.cartridge import Cartridge
 from lti_provider.conf import conf
 from lti_provider.exceptions import (
     LaunchRefused,
@@ -37,8 +36,10 @@ from lti_provider.message import LaunchMessage, Pairs
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.reports import LaunchReporterFilter
+from lti_provider.views.cartridge import render_cartridge, site_cartridge
 from lti_provider.views.decorated import DecoratedView
 from lti_provider.views.refusal import SeeOther, refuse
+from lti_provider.views.target import is_launchable, is_under
 
 _ORIGIN_LENGTH = 255
 # Browsers and proxies cut or refuse longer ones, after the handle is used up.
@@ -76,7 +77,7 @@ class LaunchView(DecoratedView):
         if _asks_for_a_page(request):
             response = render_page("launch_url", {"url": url})
         else:
-            response = self.render_cartridge(url)
+            response = render_cartridge(self.get_cartridge(), url)
         patch_vary_headers(response, ["Accept"])
         return response
 
@@ -85,14 +86,7 @@ class LaunchView(DecoratedView):
 
         ``self.kwargs`` has the target; ``dataclasses.replace`` changes some fields.
         """
-        return Cartridge(**conf.cartridge)
-
-    def render_cartridge(self, url: str) -> HttpResponse:
-        """The tool configuration that makes an LMS launch ``url``."""
-        cartridge = self.get_cartridge()
-        placements = {name: _placed(options) for name, options in cartridge.placements.items()}
-        xml = replace(cartridge, placements=placements).to_xml(url)
-        return HttpResponse(xml, content_type=MEDIA_TYPE)
+        return site_cartridge()
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Verify, keep, and go on to ``enter``."""
@@ -128,7 +122,7 @@ class LaunchView(DecoratedView):
         return _with_query(url, urlencode(passed_on)) if passed_on else url
 
     def _launchable(self, target: str) -> str:
-        if not _is_under(f"/{target}", conf.launchable_paths):
+        if not is_launchable(target):
             raise TargetNotLaunchable(
                 format_lazy(
                     _("/{path} is not under LTI_PROVIDER_LAUNCHABLE_PATHS."),
@@ -211,7 +205,7 @@ class LaunchView(DecoratedView):
             )
         narrowed = self.consumer.launch_target_list
         path = "/" + unquote(urlsplit(url).path).removeprefix(get_script_prefix())
-        if narrowed and not _is_under(path, narrowed):
+        if narrowed and not is_under(path, narrowed):
             raise TargetNotLaunchable(
                 _("The launch's target is not under the consumer's own launch targets.")
             )
@@ -226,46 +220,12 @@ class LaunchView(DecoratedView):
         return response
 
 
-class CartridgeView(LaunchView):
-    """The tool configuration of ``launch/`` and ``launch/<target>``, at a URL of its own."""
-
-    http_method_names = ["get", "head"]
-
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer it to anybody, unless the target may not be launched."""
-        target = self.kwargs.get("target")
-        if target is None:
-            path = reverse("lti_provider:launch")
-        elif _is_under(f"/{target}", conf.launchable_paths):
-            path = reverse("lti_provider:launch_target", args=[target])
-        else:
-            raise Http404(f"/{target} is not under LTI_PROVIDER_LAUNCHABLE_PATHS.")
-        return self.render_cartridge(request.build_absolute_uri(path))
-
-
 def _asks_for_a_page(request: HttpRequest) -> bool:
     # "*/*" is what programs send, Moodle's curl among them; browsers name HTML.
     asked = {(kind.main_type, kind.sub_type) for kind in request.accepted_types}
     return not asked.isdisjoint({("text", "html"), ("application", "xhtml+xml")})
 
 
-def _placed(options: Mapping[str, Option]) -> dict[str, Option]:
-    placed = dict(options)
-    if (target := placed.pop("target", None)) is not None:
-        path = str(target).removeprefix("/")
-        placed["url"] = reverse("lti_provider:launch_target", args=[path])
-    return placed
-
-
 def _with_query(url: str, query: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))
-
-
-def _is_under(path: str, prefixes: Iterable[str]) -> bool:
-    # A browser would fold dot segments, doubled slashes and backslashes of a redirect.
-    segments = path.removeprefix("/").split("/")
-    plain = not {".", ".."} & set(segments) and "" not in segments[:-1] and "\\" not in path
-    return plain and any(
-        path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in prefixes
-    )
