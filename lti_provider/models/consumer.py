@@ -414,6 +414,11 @@ class LtiConsumer(models.Model):
         """Whether the present secret is encrypted with a key that this site does not have."""
         return unseal_all(self.stored_secret) == [None]
 
+    def get_secret(self, use: SecretUse) -> str:
+        """The present or the previous secret."""
+        previous = use == self.SecretUse.PREVIOUS
+        return self.previous_secret if previous else self.consumer_secret
+
     @property
     def stored_secret(self) -> str:
         """What the database has of the present secret: to be kept as it is, not to be shown."""

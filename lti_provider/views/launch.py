@@ -100,7 +100,7 @@ class LaunchView(DecoratedView):
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
             known = {"consumer": self.consumer, "form": verified.form, "message": self.message}
-            return refuse(request, refusal.about(**known))
+            return refuse(request, refusal.about(**known, signed_with=verified.signed_with))
         return self._to_enter(launch, handle)
 
     def get_success_url(self) -> str:
