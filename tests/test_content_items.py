@@ -98,7 +98,10 @@ def select(lms: FakeLms, *, secret: str | None = None, method: str = "HMAC-SHA1"
 def post_as_moodle_did(name: str):
     """To the address, with the key and at the time of the captured one; the other is signed now."""
     payload = PAYLOADS[name]
-    fields, url = payload["fields"], payload.get("url", "http://testserver/lti/launch")
+    fields, url = (
+        [*map(tuple, payload["fields"])],
+        payload.get("url", "http://testserver/lti/launch"),
+    )
     key, secret = payload.get("consumer_key", "k"), payload.get("shared_secret", "s")
     LtiConsumer.objects.create(consumer_name="Campus", consumer_key=key, consumer_secret=secret)
     now = int(dict(fields).get("oauth_timestamp", 1_795_000_000))

@@ -177,7 +177,7 @@ class LaunchView(DecoratedView):
                     "organisation ID” says in each of its tools. If not, add a second consumer."
                 ),
                 seen=message.instance_guid,
-                known=self.consumer.instance_guid,
+                known=", ".join(map(str, self.consumer.installations.all())),
             )
         )
 
