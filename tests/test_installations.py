@@ -381,7 +381,7 @@ def test_an_import_changes_them_where_it_names_them(lms, monkeypatch, row, left)
     assert launch(lms, HOST_NAME) is (HOST_NAME in left or not left)
 
 
-@pytest.mark.parametrize("given", [7, [7], [["a"]], {"a": 1}, ["x" * 256], ["a\0"], "a\0"])
+@pytest.mark.parametrize("given", [7, False, [7], [["a"]], {"a": 1}, ["x" * 256], ["a\0"], "a\0"])
 def test_an_import_of_no_guids_is_refused(lms, monkeypatch, given):
     row = {"consumer_name": "New", "installations": given}
     monkeypatch.setattr(sys, "stdin", StringIO(json.dumps([row])))

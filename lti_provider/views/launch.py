@@ -139,13 +139,14 @@ class LaunchView(DecoratedView):
         foreign_origin = self._foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
+        target = self._checked_target()
         with self._learning(message):
             accepted = LtiLaunch.objects.accept(
                 self.consumer,
                 message,
                 nonce=verified.nonce,
                 timestamp=verified.timestamp,
-                target=self._checked_target(),
+                target=target,
                 signed_with=verified.signed_with,
                 launch_url=self.request.build_absolute_uri(),
                 foreign_origin=foreign_origin,

@@ -303,7 +303,7 @@ def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
     first, given = row.get("instance_guid"), row.pop(_INSTALLATIONS, None)
     if given is None:
         return (None if first is None else [first] if first else []), []
-    guids = given.split("\n") if given and isinstance(given, str) else given or []
+    guids = given if not isinstance(given, str) else given.split("\n") if given else []
     field = LtiInstallation._meta.get_field("guid")
     if not isinstance(guids, list) or not all(isinstance(guid, str) for guid in guids):
         return None, [f"{_INSTALLATIONS}: this is no list of guids."]
