@@ -549,11 +549,6 @@ class LtiConsumer(models.Model):
             return first
         return self.installations.filter(guid_digest=digest(guid)).first()
 
-    def admits_other_installations(self, guid: str) -> bool:
-        """Whether a launch may name ``guid``, which is not among the accepted installations."""
-        recorded = self.guid_policy == self.GuidPolicy.RECORD
-        return recorded or guid == self.instance_guid or self.learns_installation(guid)
-
     def learns_installation(self, guid: str) -> bool:
         """Whether an accepted launch of ``guid`` may be the first to name an installation."""
         return bool(guid) and not self.instance_guid

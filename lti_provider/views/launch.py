@@ -33,7 +33,7 @@ from lti_provider.exceptions import (
     UserAccountRequired,
 )
 from lti_provider.message import LaunchMessage, Pairs
-from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.reports import LaunchReporterFilter
 from lti_provider.views.cartridge import render_cartridge, site_cartridge
@@ -133,9 +133,7 @@ class LaunchView(DecoratedView):
 
     def _accept(self, verified: oauth.VerifiedRequest) -> tuple[LtiLaunch, str]:
         message = LaunchMessage.parse(verified.pairs)
-        installation = self.consumer.find_installation(message.instance_guid)
-        if not installation and not self.consumer.admits_other_installations(message.instance_guid):
-            raise self._other_installation(message)
+        installation = self._find_installation(message)
         foreign_origin = self._foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
@@ -155,6 +153,16 @@ class LaunchView(DecoratedView):
             installation.note_seen()
         self.consumer.note_secret_use(verified.signed_with)
         return accepted
+
+    def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
+        consumer, guid = self.consumer, message.instance_guid
+        is_first = guid == consumer.instance_guid
+        if not is_first and consumer.guid_policy == LtiConsumer.GuidPolicy.RECORD:
+            return None
+        installation = consumer.find_installation(guid)
+        if installation is None and not is_first and not consumer.learns_installation(guid):
+            raise self._other_installation(message)
+        return installation
 
     @contextmanager
     def _learning(self, message: LaunchMessage) -> Iterator[None]:
