@@ -24,7 +24,7 @@ README = ROOT / "README.md"
 PLATFORMS = ROOT / "lti_provider" / "platforms.py"
 VALUES = {
     "{launch_url}": "`https://your.site/lti/launch/…`",
-    "{cartridge_url}": "`https://your.site/lti/cartridge/…`",
+    "{cartridge_url}": "`https://your.site/lti/cartridge.xml`",
     "{key}": "*key*",
     "{secret}": "*secret*",
     "{name}": "*name of the tool*",

@@ -35,7 +35,8 @@ Option = str | int
 class Cartridge:
     """What the file says besides the launch URL; ``LTI_PROVIDER_CARTRIDGE`` has the same names.
 
-    ``title`` is the site's host if it is blank. ``icon`` is a URL or a path of this site.
+    ``title`` is the site's host if it is blank; below another title, ``description`` is. ``icon``
+    is a URL or a path of this site.
     ``custom`` are parameters that the LMS sends with every launch; ``privacy_level`` is what
     Canvas sends of a person: ``anonymous``, ``email_only``, ``name_only`` or ``public``.
     ``placements`` are Canvas's, such as ``course_navigation``, each with its options; an option
@@ -58,8 +59,8 @@ class Cartridge:
         root.set(f"{{{_XSI}}}schemaLocation", locations)
         # In the order of the schema.
         _add(root, "title", self.title or host)
-        if self.description:
-            _add(root, "description", self.description)
+        if description := self.description or (host if self.title else ""):
+            _add(root, "description", description)
         if self.custom:
             _add_properties(ElementTree.SubElement(root, f"{{{_BLTI}}}custom"), self.custom)
         self._add_canvas(root, launch_url, host)

@@ -64,10 +64,12 @@ class LaunchRefused(Exception):
     hint: str | _StrPromise = ""
 
     #: What was known when the launch was refused: the LtiConsumer that the key names, the form
-    #: as it was read, and, only once the signature held, the LaunchMessage.
+    #: as it was read, and, only once the signature held, the LaunchMessage and which of the
+    #: consumer's secrets made it.
     consumer: Any = None
     form: Any = None
     message: Any = None
+    signed_with: Any = None
 
     def __init__(self, hint: str | _StrPromise = "") -> None:
         if hint:
@@ -83,7 +85,7 @@ class LaunchRefused(Exception):
         return codes
 
     def about(self, **known: Any) -> Self:
-        """Note ``consumer``, ``form`` or ``message``; return the refusal, to be raised."""
+        """Note what is known, such as ``consumer``; return the refusal, to be raised."""
         vars(self).update(known)
         return self
 

@@ -228,6 +228,19 @@ class LaunchMessage:
                 )
 
     def _check_type(self) -> None:
+        if self.is_selection:
+            refusal = UnsupportedMessageType(
+                _(
+                    "The LMS asked for content to choose from, which this site does not have. "
+                    "Switch that off for the tool in the LMS; in Moodle it is “Supports Deep "
+                    "Linking (Content-Item Message)”."
+                )
+            )
+            refusal.public_text = _(
+                "This site has no content to choose from. Enter the launch URL of an activity "
+                "instead."
+            )
+            raise refusal
         if (found := self.get("lti_message_type")) != "basic-lti-launch-request":
             raise UnsupportedMessageType(
                 format_lazy(
@@ -365,13 +378,17 @@ class LaunchMessage:
             return None
 
     @property
+    def is_selection(self) -> bool:
+        """Whether a teacher is to select content (LTI Deep Linking 1.0), which is not a launch."""
+        return self.get("lti_message_type") == "ContentItemSelectionRequest"
+
+    @property
     def return_url(self) -> str | None:
         """Where the LMS wants the person back: absolute, http(s) and not too long, else None.
 
         A content selection has a return URL of its own (LTI Deep Linking 1.0 §2).
         """
-        selection = self.get("lti_message_type") == "ContentItemSelectionRequest"
-        name = "content_item_return_url" if selection else "launch_presentation_return_url"
+        name = "content_item_return_url" if self.is_selection else "launch_presentation_return_url"
         url = self.get(name)
         return url if len(url) <= RETURN_URL_LENGTH and _split_http_url(url) else None
 

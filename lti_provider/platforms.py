@@ -54,19 +54,35 @@ PLATFORMS = (
         name="Moodle",
         family="moodle",
         steps=(
-            _("Open Site administration → Plugins → External tool → Manage tools."),
             _(
-                "Choose “configure a tool manually” (legacy LTI) and enter the tool name “{name}”, "
-                "the tool URL {launch_url}, the consumer key {key} and the shared secret {secret}. "
-                "LTI version is 1.0/1.1."
+                "Open Site administration → Plugins → Activity modules → External tool → Manage "
+                "tools, and choose “configure a tool manually”."
             ),
             _(
-                "Under Privacy, choose whether to share names and e-mail addresses and whether "
-                "to accept grades; “Default launch container” decides on frame or new window."
+                "Enter the tool name “{name}”, the tool URL {launch_url}, the LTI version "
+                "“LTI 1.0/1.1”, the consumer key {key} and the shared secret {secret}."
             ),
-            _("In a course, add the tool as an activity “External tool”."),
+            _(
+                "Set “Tool configuration usage” to “Show in activity chooser and as a "
+                "preconfigured tool”. As it is at first, teachers never see the tool."
+            ),
+            _(
+                "“Default launch container” decides on frame or new window. Under Privacy, “Share "
+                "launcher's name with tool” and “Share launcher's email with tool” are “Never” at "
+                "first, and “Accept grades from the tool” is “Delegate to teacher”: choose "
+                "“Always” for what is wanted. Save."
+            ),
+            _(
+                "In a course, choose “Add an activity or resource”, and there the tool by its own "
+                "name, “{name}”. In Moodle 4.2 and older, choose “External tool”, and the tool as "
+                "“Preconfigured tool”."
+            ),
         ),
         email=_("In Moodle: the tool's privacy setting “Share launcher's email with tool”."),
+        good_to_know=_(
+            "A Moodle names itself as “Default organisation ID” of each tool says: choose the same "
+            "in all of them, or accept both names under “Accepted installations”."
+        ),
     ),
     Platform(
         code="blackboard",

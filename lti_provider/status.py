@@ -152,11 +152,11 @@ def _clock(recent: Recent) -> Iterator[StatusLine]:
 
 
 def _installation(recent: Recent) -> Iterator[StatusLine]:
-    known = recent.consumer.instance_guid
-    text = known or _("None named yet.")
+    known = [str(each) for each in recent.consumer.installations.all()]
+    text = ", ".join(known) or _("None named yet.")
     yield StatusLine(name="installation", label=_("Installation"), text=text)
     other = recent.other_installation
-    if other is None or other.message.instance_guid == known:
+    if other is None or recent.consumer.find_installation(other.message.instance_guid):
         return
     seen = other.message.instance_guid
     yield StatusLine(

@@ -39,7 +39,9 @@ def change_url(consumer):
 
 def form_of(response):
     form = response.context["adminform"].form
-    return {
+    inlines = [inline.formset for inline in response.context["inline_admin_formsets"]]
+    fields = {field.html_name: field for inline in inlines for field in inline.management_form}
+    return {name: field.value() for name, field in fields.items()} | {
         name: "" if (value := form[name].value()) is None else value
         for name in form.fields
         if not form.fields[name].disabled and form[name].value() is not False
@@ -244,8 +246,11 @@ def test_another_installation_can_be_accepted_or_split(admin_client, client, lms
     assert admin_client.get(add.replace("&amp;", "&")).status_code == 200
     response = admin_client.post(f"{LOG}{refused.pk}/accept/")
     assert response["Location"] == change_url(lms.consumer)
-    assert LtiConsumer.objects.get().instance_guid == (guid or "")
-    assert lms.launch(client, "/content/", tool_consumer_instance_guid=guid).status_code == 200
+    accepted = LtiConsumer.objects.get().installations.all()
+    assert [each.guid for each in accepted] == ["lms.example", guid or ""]
+    for each in accepted:
+        changes = {"tool_consumer_instance_guid": each.guid}
+        assert lms.launch(client, "/content/", **changes).status_code == 200
 
 
 def test_accepting_an_installation_takes_the_right_to(staff, client, lms):

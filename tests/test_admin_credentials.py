@@ -56,6 +56,9 @@ def form_of(page) -> dict[str, object]:
         value = form[name].value()
         if not form.fields[name].disabled and value is not False:
             values[name] = "" if value is None else value
+    inlines = [inline.formset for inline in page.context["inline_admin_formsets"]]
+    fields = {field.html_name: field for inline in inlines for field in inline.management_form}
+    values |= {name: field.value() for name, field in fields.items()}
     return values | {"expires_at_0": "", "expires_at_1": ""}
 
 

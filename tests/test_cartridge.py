@@ -1,15 +1,18 @@
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import pytest
 from django.test import Client
-from django.urls import include, path
+from django.urls import include, path, reverse
 from hypothesis import given
 from hypothesis import strategies as st
 from lti import ToolConfig
 
 from lti_provider.models import LtiConsumer
+from lti_provider.oauth import sign_launch
+from lti_provider.testing import FakeLms
+from lti_provider.testing.lms import launch_path
 from lti_provider.views import LaunchView
 
 CC = "{http://www.imsglobal.org/xsd/imslticc_v1p0}"
@@ -52,6 +55,7 @@ class StarsView(LaunchView):
 urlpatterns = [
     path("lti/", include("lti_provider.urls")),
     path("lti/stars/", StarsView.as_view()),
+    path("lti/stars.xml", StarsView.as_view()),
 ]
 
 
@@ -66,7 +70,7 @@ def night_sky(settings):
 
 
 def test_another_library_reads_all_of_it(client, night_sky):
-    tool = read(client.get("/lti/cartridge/", secure=True))
+    tool = read(client.get("/lti/cartridge.xml", secure=True))
     assert tool.title == "Night Sky <Tools> & “more”"
     assert tool.description == "Lessons on stars"
     assert tool.launch_url == tool.secure_launch_url == "https://testserver/lti/launch/"
@@ -92,7 +96,7 @@ def test_another_library_reads_all_of_it(client, night_sky):
 
 
 def test_names_and_order_are_those_of_the_schemas(client, night_sky):
-    root = ElementTree.fromstring(client.get("/lti/cartridge/", secure=True).content)
+    root = ElementTree.fromstring(client.get("/lti/cartridge.xml", secure=True).content)
     assert root.tag == f"{CC}cartridge_basiclti_link"
     assert [child.tag for child in root] == [f"{BLTI}{name}" for name in ORDER]
     extensions = root.find(f"{BLTI}extensions")
@@ -104,7 +108,7 @@ def test_names_and_order_are_those_of_the_schemas(client, night_sky):
 
 
 def test_it_is_written_as_people_write_it(client):
-    response = client.get("/lti/cartridge/")
+    response = client.get("/lti/cartridge.xml")
     assert response["Content-Type"] == "application/xml"
     text = response.content.decode()
     assert text.startswith("<?xml version='1.0' encoding='UTF-8'?>")
@@ -113,7 +117,7 @@ def test_it_is_written_as_people_write_it(client):
 
 
 def test_without_the_setting_it_says_where_to_launch(client):
-    tool = read(client.get("/lti/cartridge/"))
+    tool = read(client.get("/lti/cartridge.xml"))
     assert tool.title == "testserver"
     assert tool.launch_url == "http://testserver/lti/launch/"
     assert tool.secure_launch_url is None
@@ -121,10 +125,52 @@ def test_without_the_setting_it_says_where_to_launch(client):
 
 
 def test_a_target_has_one_of_its_own(client):
-    tool = read(client.get("/lti/cartridge/content/quiz 1/"))
+    tool = read(client.get("/lti/cartridge/content/quiz 1/.xml"))
     assert tool.launch_url == "http://testserver/lti/launch/content/quiz%201/"
-    assert client.get("/lti/cartridge/admin/").status_code == 404
-    assert client.get("/lti/cartridge/content/../admin/").status_code == 404
+    assert client.get("/lti/cartridge/admin/.xml").status_code == 404
+    assert client.get("/lti/cartridge/content/../admin/.xml").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "target", [None, "/content/", "/content/quiz/", "/content/quiz.xml", "/content/ü/"]
+)
+def test_every_address_ends_in_xml(client, target):
+    name, args = ("cartridge", []) if target is None else ("cartridge_target", [target[1:]])
+    address = reverse(f"lti_provider:{name}", args=args)
+    assert address.endswith(".xml")
+    tool = read(client.get(address))
+    assert tool.launch_url == f"http://testserver{launch_path(target)}"
+    assert client.head(address)["Content-Type"] == "application/xml"
+
+
+def test_it_has_a_description_and_an_icon(client, settings):
+    settings.LTI_PROVIDER_CARTRIDGE = {"title": "Night Sky"}
+    tool = read(client.get("/lti/cartridge.xml"))
+    assert (tool.title, tool.description, tool.icon) == ("Night Sky", "testserver", None)
+    settings.LTI_PROVIDER_CARTRIDGE = {"icon": "https://cdn.example/star.png"}
+    tool = read(client.get("/lti/cartridge.xml"))
+    assert (tool.title, tool.description) == ("testserver", None)
+    assert tool.icon == tool.secure_icon == "https://cdn.example/star.png"
+
+
+def test_a_launch_view_at_an_xml_address_is_a_cartridge_and_can_be_launched(client, settings, db):
+    settings.ROOT_URLCONF = __name__
+    tool = read(client.get("/lti/stars.xml"))
+    assert (tool.title, tool.launch_url) == ("Stars", "http://testserver/lti/stars.xml")
+    lms = FakeLms.create()
+    form = sign_launch(tool.launch_url, lms.fields, key=lms.consumer.consumer_key,
+                       secret=lms.consumer.consumer_secret)  # fmt: skip
+    settings.LTI_PROVIDER_DEFAULT_TARGET = "/content/"
+    answer = client.post(
+        "/lti/stars.xml", urlencode(form), content_type="application/x-www-form-urlencoded"
+    )
+    assert answer["Location"].startswith("/lti/enter/")
+
+
+def test_no_sign_in_is_asked_for(client, settings):
+    middleware = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, middleware]
+    assert client.get("/lti/cartridge.xml").status_code == 200
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "application/xml", "text/xml, */*;q=0.1", ""])
@@ -150,7 +196,7 @@ def test_a_browser_gets_a_page_at_the_launch_url(client, accept):
 def test_key_and_secret_are_never_in_it(client, django_assert_num_queries):
     consumer = LtiConsumer.objects.create(consumer_name="Campus")
     with django_assert_num_queries(0):
-        text = client.get("/lti/cartridge/").content.decode()
+        text = client.get("/lti/cartridge.xml").content.decode()
     assert consumer.consumer_key not in text
     assert consumer.consumer_secret not in text
 
@@ -163,7 +209,7 @@ def test_a_view_of_the_sites_own_says_its_own(client, settings, night_sky):
 
 
 def test_a_cartridge_is_only_read(client):
-    assert client.post("/lti/cartridge/").status_code == 405
+    assert client.post("/lti/cartridge.xml").status_code == 405
 
 
 @given(
@@ -172,7 +218,7 @@ def test_a_cartridge_is_only_read(client):
     accept=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
 )
 def test_whatever_is_asked_for_is_answered(host, target, accept):
-    address = f"/lti/cartridge/content/{quote(target)}"
+    address = f"/lti/cartridge/content/{quote(target)}.xml"
     response = Client().get(address, headers={"Host": host, "Accept": accept})
     assert response.status_code in (200, 301, 400, 404)
     if response.status_code == 200:

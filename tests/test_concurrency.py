@@ -130,11 +130,13 @@ def test_a_place_that_appeared_meanwhile_is_used(lms):
 
 
 def test_an_installation_that_was_learned_meanwhile_counts(lms):
-    early = LtiConsumer.objects.get()
+    early = LtiConsumer.objects.with_key(lms.consumer.consumer_key)
     lms.launch(Client(), "/content/", tool_consumer_instance_guid="first")
     assert early.instance_guid == ""
-    assert not early.admits_installation("second")
+    assert not early.learn_installation("second")
     assert early.instance_guid == "first"
+    assert early.learn_installation("first")
+    assert [each.guid for each in early.installations.all()] == ["first"]
 
 
 # At once

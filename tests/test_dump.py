@@ -4,10 +4,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.test import Client
 
-from lti_provider.models import LtiLaunch, LtiResult, LtiUser
+from lti_provider.models import LtiInstallation, LtiLaunch, LtiResult, LtiUser
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,6 +31,8 @@ def lms() -> FakeLms:
         page.wsgi_request.lti.submit_score(8, 10)
     lms.post(Client(), "/content/", user_id="nobody entered")
     lms.post(Client(), "/elsewhere/")
+    administrator = get_user_model().objects.create_user("administrator")
+    lms.consumer.accept_installation("second", administrator)
     call_command("lti_erase_user", "--consumer", "Campus", "--lti-user-id", "kim", "--no-input")
     return lms
 
@@ -45,3 +48,6 @@ def test_what_is_dumped_can_be_loaded_and_launched(lms: FakeLms, tmp_path: Path)
     page = lms.launch(Client(), "/content/", user_id="robin")
     assert page.wsgi_request.user.pk == account
     assert LtiLaunch.objects.latest("pk").result == LtiResult.objects.get(lti_user__user=account)
+    other = {"tool_consumer_instance_guid": "second"}
+    assert lms.launch(Client(), "/content/", **other).status_code == 200
+    assert LtiInstallation.objects.get(guid="second").accepted_by.username == "administrator"

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import time_machine
@@ -121,18 +121,6 @@ def test_every_payload_launches(post, follow, at_its_time, name):
         and not value.startswith("$")
         and name != "custom_canvas_user_login_id"
     }
-
-
-@pytest.mark.parametrize("name", [name for name in REFUSED if "selection" in name])
-def test_a_content_selection_returns_with_a_message(post, at_its_time, name):
-    with at_its_time(name):
-        response = post(name)
-
-    back = dict(PAYLOADS[name]["fields"])["content_item_return_url"]
-    assert response.status_code == 303
-    assert response["Location"].startswith(f"{back}&lti_errormsg=")
-    assert parse_qs(urlsplit(response["Location"]).query)["lti_errorlog"] == [REFUSED[name]]
-    assert LtiLaunch.objects.get().refusal_code == REFUSED[name]
 
 
 def test_an_empty_resource_link_is_refused_on_our_own_page(post, at_its_time):

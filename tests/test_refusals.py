@@ -514,33 +514,50 @@ def test_recording_keeps_the_first_installation_and_admits_the_others(post):
     assert LtiConsumer.objects.get().instance_guid == "A"
 
 
-@pytest.mark.parametrize("code", ["invalid_signature", "unknown_consumer_key", "stale_timestamp",
-                                  "unsupported_message_type", "missing_resource_link",
-                                  "consumer_inactive", "weak_signature_method"])  # fmt: skip
-def test_a_launch_that_is_none_teaches_no_installation(client, lms, post, code):
-    REFUSALS[code][0](post, lms, client)
+#: Refused when the launch is posted, before anything of it is accepted.
+AT_THE_DOOR = [
+    code
+    for code, refusal in exceptions.LaunchRefused.by_code().items()
+    if code in REFUSALS
+    and not issubclass(refusal, exceptions.EnterRefused | exceptions.LinkRefused)
+    and code not in ("user_inactive", "other_installation")
+]
 
+
+@pytest.mark.parametrize("code", AT_THE_DOOR)
+def test_a_launch_that_is_refused_teaches_no_installation(client, lms, post, code):
+    sent = lms.fields.pop("tool_consumer_instance_guid")
+    if code == "replayed_launch":
+        post(nonce="once")
+    lms.fields["tool_consumer_instance_guid"] = sent
+    happens = with_fields(nonce="once") if code == "replayed_launch" else REFUSALS[code][0]
+
+    happens(post, lms, client)
+
+    assert code in (*UNLOGGED, *LtiLaunch.objects.refused().values_list("refusal_code", flat=True))
     assert LtiConsumer.objects.get().instance_guid == ""
 
 
 @pytest.mark.parametrize("policy", ["pin", "record"])
 def test_of_two_simultaneous_first_launches_the_first_to_write_teaches(lms, post, policy):
     LtiConsumer.objects.update(guid_policy=policy)
-    answers = []
+    seen = []
 
     def other_launch_first(execute, sql, params, many, context):
-        if sql.startswith("UPDATE") and "instance_guid" in sql and not answers:
-            answers.append(None)
-            answers[0] = post(tool_consumer_instance_guid="faster")
-        return execute(sql, params, many, context)
+        done = execute(sql, params, many, context)
+        if sql.startswith("SELECT") and not seen:  # the consumer, by its key
+            seen.append(None)
+            LtiConsumer.objects.get().learn_installation("faster")
+        return done
 
     with connection.execute_wrapper(other_launch_first):
         slower = post(tool_consumer_instance_guid="slower")
 
-    assert answers[0]["Location"].startswith("/lti/enter/")
+    assert seen
     assert LtiConsumer.objects.get().instance_guid == "faster"
     admitted = slower["Location"].startswith("/lti/enter/")
     assert admitted is (policy == "record")
+    assert LtiLaunch.objects.accepted().count() == admitted
 
 
 def test_two_installations_may_say_the_same_of_themselves(post):

@@ -102,7 +102,7 @@ def test_the_page_has_the_values_to_copy(admin_client, lms):
     assert [value[0] for value in values if value] == [
         "http://testserver/lti/launch/",
         lms.consumer.consumer_key,
-        "http://testserver/lti/cartridge/",
+        "http://testserver/lti/cartridge.xml",
     ]
     assert f"{CONSUMERS}{lms.consumer.pk}/secret/" in page.content.decode()
     assert lms.consumer.consumer_secret not in page.content.decode()
@@ -506,6 +506,24 @@ def test_each_makes_setting_is_found_by_the_family_that_it_sends():
         if family:
             assert email_setting(family) == platform.email
     assert "Open edX" in str(email_setting("something else"))
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "configure a tool manually",
+        "Activity modules → External tool → Manage tools",
+        "“Tool configuration usage” to “Show in activity chooser and as a preconfigured tool”",
+        "“Share launcher's name with tool” and “Share launcher's email with tool” are “Never”",
+        "“Accept grades from the tool” is “Delegate to teacher”",
+        "the tool by its own name, “testserver”",
+        "In Moodle 4.2 and older",
+        "“Default organisation ID”",
+    ],
+)
+def test_moodles_steps_name_the_fields_as_moodle_does(admin_client, lms, label):
+    page = admin_client.get(setup(lms.consumer))
+    assert label in html.unescape(page.content.decode())
 
 
 def test_the_cartridge_that_the_page_names_can_be_read(admin_client, client, lms):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -32,15 +32,17 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
 from lti_provider.exceptions import SecretUnreadable
-from lti_provider.models import LtiConsumer, LtiResult, LtiUser
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
 from lti_provider.models.consumer import generate_key, generate_secret
 from lti_provider.models.secret import SECRET_LENGTH, unseal_all, validate_secret
 
 if TYPE_CHECKING:
     ConsumerModelForm = forms.ModelForm[LtiConsumer]
     ConsumerModelAdmin = admin.ModelAdmin[LtiConsumer]
+    InstallationTabularInline = admin.TabularInline[LtiInstallation, LtiConsumer]
 else:
     ConsumerModelForm, ConsumerModelAdmin = forms.ModelForm, admin.ModelAdmin
+    InstallationTabularInline = admin.TabularInline
 
 _ROTATE_URL = "admin:lti_provider_lticonsumer_rotate"
 _OVERLAP = timedelta(days=7)
@@ -155,6 +157,35 @@ class RotateSecretForm(forms.Form):
     )
 
 
+class InstallationInline(InstallationTabularInline):
+    """The installations that a consumer accepts: to add to and to take away from."""
+
+    model = LtiInstallation
+    extra = 0
+    fields = ("guid", "first_seen_at", "last_seen_at", "accepted_by")
+    readonly_fields = ("first_seen_at", "last_seen_at", "accepted_by")
+
+    def has_view_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
+        """Whoever may look at the consumer; changing goes with it too."""
+        return self._consumer_admin.has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
+        """Whoever may change the consumer."""
+        return self._consumer_admin.has_change_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
+        """What was seen is not edited."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
+        """Whoever may change the consumer."""
+        return self._consumer_admin.has_change_permission(request, obj)
+
+    @property
+    def _consumer_admin(self) -> admin.ModelAdmin[LtiConsumer]:
+        return self.admin_site.get_model_admin(LtiConsumer)
+
+
 @admin.register(LtiConsumer)
 class LtiConsumerAdmin(ConsumerModelAdmin):
     """One entry for each external LMS."""
@@ -170,7 +201,7 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
     list_filter = ("is_active", "require_user_account")
     readonly_fields = ("undelivered_grades", "secrets")
     actions = ("deactivate",)
-    search_fields = ("consumer_name", "consumer_key", "instance_guid")
+    search_fields = ("consumer_name", "consumer_key", "installations__guid")
     fieldsets = (
         (None, {"fields": ("consumer_name", "is_active")}),
         (
@@ -208,13 +239,14 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: LtiConsumer | None = None) -> Any:
-        """Without the right to change, neither the secret nor what goes with it is shown."""
+        """The guid is typed before the first launch; then the list of installations has it.
+
+        Without the right to change, neither the secret nor what goes with it is shown.
+        """
         fieldsets = super().get_fieldsets(request, obj)
-        hidden = {"consumer_secret", "launch_url"}
-        if obj is None:
-            hidden = {"secrets"}
-        elif self.has_change_permission(request, obj):
-            return fieldsets
+        hidden = {"secrets"} if obj is None else {"instance_guid"}
+        if obj is not None and not self.has_change_permission(request, obj):
+            hidden |= {"consumer_secret", "launch_url"}
         return [
             (
                 name,
@@ -225,6 +257,10 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
             )
             for name, options in fieldsets
         ]
+
+    def get_inlines(self, request: HttpRequest, obj: LtiConsumer | None) -> Any:
+        """A consumer that is added has no installations yet."""
+        return [] if obj is None else [InstallationInline]
 
     def get_form(
         self,
@@ -244,6 +280,8 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
         if "consumer_secret" in form.changed_data:
             obj.secret_used_at = None
         super().save_model(request, obj, form, change)
+        if not change:
+            obj.installations.update(accepted_by=cast("Any", request.user))
         if any(text and text != text.strip() for text in (obj.consumer_key, *_secret_of(obj))):
             messages.warning(
                 request,
@@ -252,6 +290,14 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
                     "LMS may have such a one; if it was pasted by accident, correct it."
                 ),
             )
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Take installations away and accept others, of which some may be accepted already."""
+        formset.save(commit=False)
+        for installation in formset.deleted_objects:
+            installation.delete()
+        for installation in formset.new_objects:
+            form.instance.accept_installation(installation.guid, request.user)
 
     def response_add(
         self, request: HttpRequest, obj: LtiConsumer, post_url_continue: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -176,7 +176,7 @@ class LtiLaunchAdmin(LaunchModelAdmin):
         return [accept, *super().get_urls()]
 
     def accept_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Pin the consumer to the installation that a refused launch named."""
+        """Accept the installation that a refused launch named, beside the others."""
         launch = LtiLaunch.objects.select_related("lti_consumer").filter(pk=pk).first()
         if (
             launch is None
@@ -185,13 +185,11 @@ class LtiLaunchAdmin(LaunchModelAdmin):
         ):
             raise PermissionDenied
         consumer: LtiConsumer = launch.lti_consumer
-        consumer.instance_guid = launch.message.instance_guid
-        consumer.save(update_fields=["instance_guid"])
-        text = gettext("“%(name)s” now belongs to installation “%(guid)s”.") % {
-            "name": consumer,
-            "guid": consumer.instance_guid,
-        }
-        self.log_change(request, launch, text)
+        guid = launch.message.instance_guid
+        administrator: Any = request.user
+        consumer.accept_installation(guid, administrator)
+        text = gettext("Accepted installation “%(guid)s”.") % {"guid": guid}
+        self.log_change(request, cast("Any", consumer), text)
         messages.success(request, text)
         return HttpResponseRedirect(
             reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])

@@ -126,8 +126,13 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="Leave blank: the LMS fills it in with its first launch.",
                         max_length=255,
+                        validators=[django.core.validators.ProhibitNullCharactersValidator()],
                         verbose_name="instance guid",
                     ),
+                ),
+                (
+                    "instance_guid_digest",
+                    models.CharField(blank=True, editable=False, max_length=64),
                 ),
                 (
                     "guid_policy",
@@ -321,6 +326,82 @@ class Migration(migrations.Migration):
                 "verbose_name": "LTI context",
                 "verbose_name_plural": "LTI contexts",
             },
+        ),
+        migrations.CreateModel(
+            name="LtiInstallation",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "guid",
+                    models.CharField(
+                        help_text="To the letter what the LMS sends as tool_consumer_instance_guid.",
+                        max_length=255,
+                        validators=[django.core.validators.ProhibitNullCharactersValidator()],
+                        verbose_name="instance guid",
+                    ),
+                ),
+                ("guid_digest", models.CharField(editable=False, max_length=64)),
+                (
+                    "first_seen_at",
+                    models.DateTimeField(editable=False, null=True, verbose_name="first seen"),
+                ),
+                (
+                    "last_seen_at",
+                    models.DateTimeField(editable=False, null=True, verbose_name="last seen"),
+                ),
+                (
+                    "accepted_by",
+                    models.ForeignKey(
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="accepted by",
+                    ),
+                ),
+                (
+                    "lti_consumer",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="installations",
+                        to="lti_provider.lticonsumer",
+                        verbose_name="LTI consumer",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "installation",
+                "verbose_name_plural": "accepted installations",
+                "ordering": ("pk",),
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("lti_consumer", "guid_digest"),
+                        name="lti_installation_of_consumer",
+                    )
+                ],
+            },
+        ),
+        migrations.AddField(
+            model_name="lticonsumer",
+            name="installation",
+            field=lti_provider.models.join.DigestJoin(
+                blank=True,
+                editable=False,
+                from_fields=("id", "instance_guid_digest"),
+                null=True,
+                on_delete=django.db.models.deletion.DO_NOTHING,
+                related_name="+",
+                to="lti_provider.ltiinstallation",
+                to_fields=("lti_consumer", "guid_digest"),
+            ),
         ),
         migrations.CreateModel(
             name="LtiLinkEvent",
@@ -573,6 +654,7 @@ class Migration(migrations.Migration):
                 (
                     "resource_link",
                     lti_provider.models.join.DigestJoin(
+                        blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "link_digest"),
                         null=True,
@@ -585,6 +667,7 @@ class Migration(migrations.Migration):
                 (
                     "lti_user",
                     lti_provider.models.join.DigestJoin(
+                        blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "user_digest"),
                         null=True,
@@ -692,6 +775,7 @@ class Migration(migrations.Migration):
                 (
                     "resource_link",
                     lti_provider.models.join.DigestJoin(
+                        blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "link_digest"),
                         null=True,
@@ -704,6 +788,7 @@ class Migration(migrations.Migration):
                 (
                     "result",
                     lti_provider.models.join.DigestJoin(
+                        blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "user_digest", "link_digest"),
                         null=True,
@@ -716,6 +801,7 @@ class Migration(migrations.Migration):
                 (
                     "lti_user",
                     lti_provider.models.join.DigestJoin(
+                        blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "user_digest"),
                         null=True,

@@ -2,6 +2,7 @@
 
 from lti_provider.models.attempt import Attempt, Fate
 from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.launch import LtiLaunch
 from lti_provider.models.link import LtiLinkEvent
 from lti_provider.models.person import Person
@@ -16,6 +17,7 @@ __all__ = [
     "Lease",
     "LtiConsumer",
     "LtiContext",
+    "LtiInstallation",
     "LtiLaunch",
     "LtiLinkEvent",
     "LtiResourceLink",

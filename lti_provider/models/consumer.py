@@ -6,7 +6,7 @@ import re
 import secrets
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
@@ -24,7 +24,13 @@ from lti_provider.conf import conf
 from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData, host_of
 from lti_provider.models import prepared
 from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.join import DigestJoin
 from lti_provider.models.secret import SecretField, unseal_all
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+    from lti_provider.models.installation import LtiInstallation
 
 #: How many hosts launches may teach a consumer; the oldest one makes room.
 OUTCOME_HOSTS_LEARNED = 10
@@ -32,9 +38,13 @@ OUTCOME_HOSTS_LEARNED = 10
 #: The marker cookie carries the origins, and a browser keeps about 4 kB in one cookie.
 FRAME_ORIGINS_LENGTH = 2000
 
-# How exact "last used" is: it is written once in this time at most, not at every launch.
-_STAMP_INTERVAL = timedelta(hours=1)
-_FOLLOWS = {"consumer_key": "consumer_key_digest", "is_active": "session_epoch"}
+#: How exact "last used" and "last seen" are: they are written once in this time at most.
+STAMP_INTERVAL = timedelta(hours=1)
+_FOLLOWS = {
+    "consumer_key": "consumer_key_digest",
+    "instance_guid": "instance_guid_digest",
+    "is_active": "session_epoch",
+}
 _CREDENTIALS = (
     "consumer_secret",
     "secret_used_at",
@@ -123,8 +133,8 @@ def validate_outcome_networks(text: str) -> None:
 
 class LtiConsumerQuerySet(models.QuerySet["LtiConsumer"]):
     def with_key(self, consumer_key: str) -> LtiConsumer | None:
-        """The consumer with exactly this key, in one indexed read."""
-        return prepared.first(self, "consumer_key_digest", digest(consumer_key))
+        """The consumer with exactly this key, and its first installation, in one indexed read."""
+        return prepared.first(self, "consumer_key_digest", digest(consumer_key), ("installation",))
 
     def update(self, **kwargs: Any) -> int:
         """Update; sessions of consumers that are deactivated end."""
@@ -206,8 +216,10 @@ class LtiConsumer(models.Model):
         _("instance guid"),
         max_length=IDENTIFIER_LENGTH,
         blank=True,
+        validators=[ProhibitNullCharactersValidator()],
         help_text=_("Leave blank: the LMS fills it in with its first launch."),
     )
+    instance_guid_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
     guid_policy = models.CharField(
         _("when another installation launches"),
         max_length=8,
@@ -318,6 +330,13 @@ class LtiConsumer(models.Model):
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
+    installation = DigestJoin(
+        "LtiInstallation",
+        from_fields=("id", "instance_guid_digest"),
+        to_fields=("lti_consumer", "guid_digest"),
+        related_name="+",
+    )
+
     objects = LtiConsumerQuerySet.as_manager()
 
     class Meta:
@@ -332,8 +351,9 @@ class LtiConsumer(models.Model):
         return self.consumer_name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; what finds the key goes with the key."""
+        """Save; what finds key and installation goes with them. ``instance_guid`` is accepted."""
         self.consumer_key_digest = digest(self.consumer_key)
+        self.instance_guid_digest = digest(self.instance_guid)
         if (fields := kwargs.get("update_fields")) is not None:
             kwargs["update_fields"] = {
                 *fields,
@@ -347,6 +367,8 @@ class LtiConsumer(models.Model):
             super().save(*args, **kwargs)
         finally:
             self.session_epoch = known
+        if self.instance_guid and (fields is None or "instance_guid" in fields):
+            self._add_installation(self.instance_guid)
 
     def clean(self) -> None:
         """Normalise origins and refuse a key that another consumer has, to the letter."""
@@ -392,6 +414,11 @@ class LtiConsumer(models.Model):
         """Whether the present secret is encrypted with a key that this site does not have."""
         return unseal_all(self.stored_secret) == [None]
 
+    def get_secret(self, use: SecretUse) -> str:
+        """The present or the previous secret."""
+        previous = use == self.SecretUse.PREVIOUS
+        return self.previous_secret if previous else self.consumer_secret
+
     @property
     def stored_secret(self) -> str:
         """What the database has of the present secret: to be kept as it is, not to be shown."""
@@ -436,7 +463,7 @@ class LtiConsumer(models.Model):
         }[use]
         now = timezone.now()
         noted: datetime | None = getattr(self, name)
-        if noted is None or now - noted > _STAMP_INTERVAL:
+        if noted is None or now - noted > STAMP_INTERVAL:
             # A rotation meanwhile has moved the stamp; the next launch writes it then.
             type(self).objects.filter(pk=self.pk, **{name: noted}).update(**{name: now})
 
@@ -512,16 +539,57 @@ class LtiConsumer(models.Model):
         origin = message.return_origin
         return self.frame_origin_list or ((origin,) if origin else ())
 
-    def admits_installation(self, guid: str) -> bool:
-        """Whether a verified launch of installation ``guid`` is this consumer's.
+    def find_installation(self, guid: str) -> LtiInstallation | None:
+        """The accepted installation ``guid``, to the letter, which may be blank.
 
-        The first launch that names an installation fills in ``instance_guid``; of two
-        simultaneous ones the first to be written wins.
+        The first one of a consumer that ``with_key`` found was read with it.
         """
-        if not self.instance_guid and guid:
-            learned = type(self).objects.filter(pk=self.pk, instance_guid="")
-            if learned.update(instance_guid=guid):
-                self.instance_guid = guid
-            else:
-                self.refresh_from_db(fields=["instance_guid"])
-        return self.guid_policy == self.GuidPolicy.RECORD or self.instance_guid == guid
+        if guid == self.instance_guid:
+            first: LtiInstallation | None = self.installation
+            return first
+        return self.installations.filter(guid_digest=digest(guid)).first()
+
+    def learns_installation(self, guid: str) -> bool:
+        """Whether an accepted launch of ``guid`` may be the first to name an installation."""
+        return bool(guid) and not self.instance_guid
+
+    def learn_installation(self, guid: str) -> bool:
+        """Accept the installation that launched first; False if a different one did.
+
+        Of simultaneous first launches the first to be written wins.
+        """
+        unknown = type(self).objects.filter(
+            ~models.Exists(self.installations.all()),
+            pk=self.pk,
+            instance_guid_digest=digest(""),
+        )
+        learned = unknown.update(instance_guid=guid, instance_guid_digest=digest(guid))
+        if learned:
+            self._add_installation(guid).note_seen()
+        self.refresh_from_db(fields=["instance_guid", "instance_guid_digest"])
+        return bool(learned) or self.installations.filter(guid_digest=digest(guid)).exists()
+
+    def accept_installation(self, guid: str, accepted_by: AbstractBaseUser | None = None) -> None:
+        """Accept launches of one more installation, beside those that are accepted already."""
+        self._add_installation(guid, accepted_by)
+        if not self.instance_guid:
+            self._set_first_installation(guid)
+
+    def forget_installation(self, guid: str) -> None:
+        """Let the oldest installation that is left be the first, if ``guid`` was."""
+        if self.instance_guid == guid:
+            left = self.installations.first()
+            self._set_first_installation(left.guid if left else "")
+
+    def _set_first_installation(self, guid: str) -> None:
+        self.instance_guid = guid
+        self.save(update_fields=["instance_guid"])
+
+    def _add_installation(
+        self, guid: str, accepted_by: AbstractBaseUser | None = None
+    ) -> LtiInstallation:
+        added, _created = self.installations.get_or_create(
+            guid_digest=digest(guid),
+            defaults={"guid": guid, "accepted_by": cast("Any", accepted_by)},
+        )
+        return added

@@ -33,5 +33,6 @@ class DigestJoin(AnyForeignObject):
     forward_related_accessor_class = _PerhapsMissing
 
     def __init__(self, to: Any, on_delete: Any = models.DO_NOTHING, **kwargs: Any) -> None:
-        fixed = {"null": True, "editable": False, "serialize": False}
+        # Blank: where there is no row, validation would set the columns that join to None.
+        fixed = {"null": True, "blank": True, "editable": False, "serialize": False}
         super().__init__(to, on_delete, **{**kwargs, **fixed})

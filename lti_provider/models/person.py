@@ -15,6 +15,7 @@ from django.db import models, transaction
 
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import digest
+from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.launch import LtiLaunch
 from lti_provider.models.link import LtiLinkEvent
 from lti_provider.models.result import LtiResult, nobodys_digest
@@ -305,6 +306,27 @@ def _events_of(identities: tuple[Identity, ...]) -> list[LtiLinkEvent]:
     ]
 
 
+class Installations(Holding):
+    """Which installations the account, an administrator's, accepted. They stay accepted."""
+
+    name = "installations"
+    model = LtiInstallation
+
+    def export(self, person: Person) -> Rows:
+        return [
+            {"lti_consumer": each.lti_consumer.consumer_name, "guid": each.guid}
+            for each in self._found(person).select_related("lti_consumer")
+        ]
+
+    def erase(self, person: Person, keep_account: bool) -> int:
+        return self._found(person).update(accepted_by=None)
+
+    def _found(self, person: Person) -> models.QuerySet[LtiInstallation]:
+        if person.account is None:
+            return LtiInstallation.objects.none()
+        return LtiInstallation.objects.filter(accepted_by=cast("Any", person.account))
+
+
 class AdminLog(Holding):
     """What the admin's history calls an LTI user by its id in the LMS."""
 
@@ -395,6 +417,7 @@ HOLDINGS: tuple[Holding, ...] = (
     Results(),
     LtiUsers(),
     LinkEvents(),
+    Installations(),
     AdminLog(),
     Accounts(),
 )

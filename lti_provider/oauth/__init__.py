@@ -6,6 +6,7 @@ Only this room and ``testing`` import oauthlib.
 from lti_provider.oauth.body import authorization
 from lti_provider.oauth.diagnosis import Diagnosis, diagnose
 from lti_provider.oauth.launch import sign_launch
+from lti_provider.oauth.selection import sign_empty_selection
 from lti_provider.oauth.signature import base_string, sign
 from lti_provider.oauth.verification import VerifiedRequest, verify
 
@@ -16,6 +17,7 @@ __all__ = [
     "base_string",
     "diagnose",
     "sign",
+    "sign_empty_selection",
     "sign_launch",
     "verify",
 ]

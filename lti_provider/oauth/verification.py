@@ -65,16 +65,18 @@ def verify(request: HttpRequest) -> VerifiedRequest:
     SecretUnreadable, and, once the signature held, StaleTimestamp, ConsumerInactive,
     WeakSignatureMethod.
     """
-    form = read_form(request)
+    form, signed_with = read_form(request), None
     consumer = LtiConsumer.objects.with_key(form.oauth.get("oauth_consumer_key", ""))
     try:
         _check_protocol(form.oauth)
         verified = _check_signature(form, consumer)
+        signed_with = verified.signed_with
         _check_policy(verified, form.oauth["oauth_signature_method"])
     except LaunchRefused as refusal:
         held = isinstance(refusal, VerifiedLaunchRefused)
         message = LaunchMessage((*form.body, *form.query)) if held else None
-        raise refusal.about(consumer=consumer, form=form, message=message) from None
+        known = {"consumer": consumer, "form": form, "message": message}
+        raise refusal.about(**known, signed_with=signed_with) from None
     return verified
 
 

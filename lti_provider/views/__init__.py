@@ -6,10 +6,11 @@ from lti_provider.views.account import (
     AccountView,
     ConnectionsView,
 )
+from lti_provider.views.cartridge import CartridgeView
 from lti_provider.views.enter import EnterView, NewWindowView
 from lti_provider.views.grade import GradeView
 from lti_provider.views.health import HealthView
-from lti_provider.views.launch import CartridgeView, LaunchView
+from lti_provider.views.launch import LaunchView
 
 __all__ = [
     "AccountStartView",

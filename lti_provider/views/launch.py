@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db import router, transaction
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.urls import get_script_prefix, reverse
@@ -23,7 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import frames, oauth
-from lti_provider.cartridge import MEDIA_TYPE, Cartridge, Option
+from lti_provider.cartridge import Cartridge
 from lti_provider.conf import conf
 from lti_provider.exceptions import (
     LaunchRefused,
@@ -33,11 +33,13 @@ from lti_provider.exceptions import (
     UserAccountRequired,
 )
 from lti_provider.message import LaunchMessage, Pairs
-from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.reports import LaunchReporterFilter
+from lti_provider.views.cartridge import render_cartridge, site_cartridge
 from lti_provider.views.decorated import DecoratedView
 from lti_provider.views.refusal import SeeOther, refuse
+from lti_provider.views.target import is_launchable, is_under
 
 _ORIGIN_LENGTH = 255
 # Browsers and proxies cut or refuse longer ones, after the handle is used up.
@@ -75,7 +77,7 @@ class LaunchView(DecoratedView):
         if _asks_for_a_page(request):
             response = render_page("launch_url", {"url": url})
         else:
-            response = self.render_cartridge(url)
+            response = render_cartridge(self.get_cartridge(), url)
         patch_vary_headers(response, ["Accept"])
         return response
 
@@ -84,14 +86,7 @@ class LaunchView(DecoratedView):
 
         ``self.kwargs`` has the target; ``dataclasses.replace`` changes some fields.
         """
-        return Cartridge(**conf.cartridge)
-
-    def render_cartridge(self, url: str) -> HttpResponse:
-        """The tool configuration that makes an LMS launch ``url``."""
-        cartridge = self.get_cartridge()
-        placements = {name: _placed(options) for name, options in cartridge.placements.items()}
-        xml = replace(cartridge, placements=placements).to_xml(url)
-        return HttpResponse(xml, content_type=MEDIA_TYPE)
+        return site_cartridge()
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Verify, keep, and go on to ``enter``."""
@@ -105,7 +100,7 @@ class LaunchView(DecoratedView):
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
             known = {"consumer": self.consumer, "form": verified.form, "message": self.message}
-            return refuse(request, refusal.about(**known))
+            return refuse(request, refusal.about(**known, signed_with=verified.signed_with))
         return self._to_enter(launch, handle)
 
     def get_success_url(self) -> str:
@@ -127,7 +122,7 @@ class LaunchView(DecoratedView):
         return _with_query(url, urlencode(passed_on)) if passed_on else url
 
     def _launchable(self, target: str) -> str:
-        if not _is_under(f"/{target}", conf.launchable_paths):
+        if not is_launchable(target):
             raise TargetNotLaunchable(
                 format_lazy(
                     _("/{path} is not under LTI_PROVIDER_LAUNCHABLE_PATHS."),
@@ -138,32 +133,62 @@ class LaunchView(DecoratedView):
 
     def _accept(self, verified: oauth.VerifiedRequest) -> tuple[LtiLaunch, str]:
         message = LaunchMessage.parse(verified.pairs)
-        if not self.consumer.admits_installation(message.instance_guid):
-            raise OtherInstallation(
-                format_lazy(
-                    _(
-                        "The launch came from installation “{seen}”, this consumer belongs to "
-                        "“{known}”. Accept the new one, or add a second consumer for it."
-                    ),
-                    seen=message.instance_guid,
-                    known=self.consumer.instance_guid,
-                )
-            )
+        installation = self._find_installation(message)
         foreign_origin = self._foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
-        accepted = LtiLaunch.objects.accept(
-            self.consumer,
-            message,
-            nonce=verified.nonce,
-            timestamp=verified.timestamp,
-            target=self._checked_target(),
-            signed_with=verified.signed_with,
-            launch_url=self.request.build_absolute_uri(),
-            foreign_origin=foreign_origin,
-        )
+        target = self._checked_target()
+        with self._learning(message):
+            accepted = LtiLaunch.objects.accept(
+                self.consumer,
+                message,
+                nonce=verified.nonce,
+                timestamp=verified.timestamp,
+                target=target,
+                signed_with=verified.signed_with,
+                launch_url=self.request.build_absolute_uri(),
+                foreign_origin=foreign_origin,
+            )
+        if installation is not None:
+            installation.note_seen()
         self.consumer.note_secret_use(verified.signed_with)
         return accepted
+
+    def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
+        consumer, guid = self.consumer, message.instance_guid
+        is_first = guid == consumer.instance_guid
+        if not is_first and consumer.guid_policy == LtiConsumer.GuidPolicy.RECORD:
+            return None
+        installation = consumer.find_installation(guid)
+        if installation is None and not is_first and not consumer.learns_installation(guid):
+            raise self._other_installation(message)
+        return installation
+
+    @contextmanager
+    def _learning(self, message: LaunchMessage) -> Iterator[None]:
+        # What is refused inside of it teaches nothing.
+        if not self.consumer.learns_installation(message.instance_guid):
+            yield
+            return
+        with transaction.atomic(using=router.db_for_write(LtiConsumer)):
+            # Written before the launch, so that simultaneous first launches wait here.
+            learned = self.consumer.learn_installation(message.instance_guid)
+            if not learned and self.consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
+                raise self._other_installation(message)
+            yield
+
+    def _other_installation(self, message: LaunchMessage) -> OtherInstallation:
+        return OtherInstallation(
+            format_lazy(
+                _(
+                    "The launch came from installation “{seen}”; this consumer accepts “{known}”. "
+                    "If it is the same LMS, accept this one too: a Moodle sends what “Default "
+                    "organisation ID” says in each of its tools. If not, add a second consumer."
+                ),
+                seen=message.instance_guid,
+                known=", ".join(map(str, self.consumer.installations.all())),
+            )
+        )
 
     def _foreign_origin(self, message: LaunchMessage) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
@@ -189,7 +214,7 @@ class LaunchView(DecoratedView):
             )
         narrowed = self.consumer.launch_target_list
         path = "/" + unquote(urlsplit(url).path).removeprefix(get_script_prefix())
-        if narrowed and not _is_under(path, narrowed):
+        if narrowed and not is_under(path, narrowed):
             raise TargetNotLaunchable(
                 _("The launch's target is not under the consumer's own launch targets.")
             )
@@ -204,46 +229,12 @@ class LaunchView(DecoratedView):
         return response
 
 
-class CartridgeView(LaunchView):
-    """The tool configuration of ``launch/`` and ``launch/<target>``, at a URL of its own."""
-
-    http_method_names = ["get", "head"]
-
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer it to anybody, unless the target may not be launched."""
-        target = self.kwargs.get("target")
-        if target is None:
-            path = reverse("lti_provider:launch")
-        elif _is_under(f"/{target}", conf.launchable_paths):
-            path = reverse("lti_provider:launch_target", args=[target])
-        else:
-            raise Http404(f"/{target} is not under LTI_PROVIDER_LAUNCHABLE_PATHS.")
-        return self.render_cartridge(request.build_absolute_uri(path))
-
-
 def _asks_for_a_page(request: HttpRequest) -> bool:
     # "*/*" is what programs send, Moodle's curl among them; browsers name HTML.
     asked = {(kind.main_type, kind.sub_type) for kind in request.accepted_types}
     return not asked.isdisjoint({("text", "html"), ("application", "xhtml+xml")})
 
 
-def _placed(options: Mapping[str, Option]) -> dict[str, Option]:
-    placed = dict(options)
-    if (target := placed.pop("target", None)) is not None:
-        path = str(target).removeprefix("/")
-        placed["url"] = reverse("lti_provider:launch_target", args=[path])
-    return placed
-
-
 def _with_query(url: str, query: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))
-
-
-def _is_under(path: str, prefixes: Iterable[str]) -> bool:
-    # A browser would fold dot segments, doubled slashes and backslashes of a redirect.
-    segments = path.removeprefix("/").split("/")
-    plain = not {".", ".."} & set(segments) and "" not in segments[:-1] and "\\" not in path
-    return plain and any(
-        path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in prefixes
-    )

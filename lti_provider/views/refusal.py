@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import translation
+from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events, oauth
 from lti_provider.exceptions import (
@@ -23,7 +24,7 @@ from lti_provider.exceptions import (
     UnknownConsumerKey,
 )
 from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiLaunch
+from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.signals import launch_refused, link_refused
 
@@ -66,6 +67,11 @@ def _language(refusal: LaunchRefused) -> str:
 def _answer(refusal: LaunchRefused) -> HttpResponse:
     message: LaunchMessage | None = refusal.message
     back = message.return_url if message is not None else None
+    if message is not None and message.is_selection:
+        if back and isinstance(refusal, ReturnableRefusal):
+            return _select_nothing(refusal, message, back)
+        # Nothing but a signed selection is understood there.
+        back = None
     if back and isinstance(refusal, ReturnableRefusal):
         return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
     # Unknown keys, lost secrets and wrong signatures look the same from outside.
@@ -77,6 +83,24 @@ def _answer(refusal: LaunchRefused) -> HttpResponse:
         {"text": shown.public_text, "code": shown.code, "back": back, "platform": platform},
         status=shown.status,
     )
+
+
+@sensitive_variables()
+def _select_nothing(refusal: LaunchRefused, message: LaunchMessage, url: str) -> HttpResponse:
+    consumer: LtiConsumer = refusal.consumer
+    text = str(refusal.public_text)[:_MESSAGE_LENGTH]
+    pairs = oauth.sign_empty_selection(
+        url,
+        message,
+        text=text,
+        code=refusal.code,
+        key=consumer.consumer_key,
+        secret=consumer.get_secret(refusal.signed_with),
+        method=refusal.form.oauth["oauth_signature_method"],
+    )
+    context = {"url": url, "pairs": pairs, "text": text, "code": refusal.code}
+    framers = consumer.origins_of(message)
+    return render_page("select_nothing", context, script="submit", frame_ancestors=framers)
 
 
 def _with_message(url: str, text: str, code: str) -> str:

@@ -47,6 +47,11 @@ AUTHENTICATION_BACKENDS = [
 # LTI, step 4, is in urls.py.
 LTI_PROVIDER_LAUNCHABLE_PATHS = ["/lessons/"]  # LTI, step 5
 LTI_PROVIDER_DEFAULT_TARGET = "/lessons/"
+LTI_PROVIDER_CARTRIDGE = {
+    "title": "Night Sky",
+    "description": "Lessons on the stars, with a quiz each",
+    "icon": "/static/course/icon.svg",
+}
 LTI_PROVIDER_GRADE_TIMEOUT = 5  # somebody is watching
 
 ROOT_URLCONF = "nightsky.urls"

@@ -20,13 +20,14 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.management.consumer import find_consumer
-from lti_provider.models import LtiConsumer
+from lti_provider.models import LtiConsumer, LtiInstallation
 from lti_provider.models.secret import unseal
 
 Row = dict[str, Any]
 
 _SECRETS = ("consumer_secret", "previous_secret", "previous_secret_until")
 _STAMPS = ("created_at", "secret_used_at", "previous_secret_used_at", "previous_secret_until")
+_INSTALLATIONS = "installations"
 _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_at")
 
 
@@ -153,7 +154,7 @@ class Command(BaseCommand):
         if options["format"] == "json":
             self._write_json(rows)
             return
-        names = [*portable_fields(), *(_SECRETS if secrets else ())]
+        names = [*portable_fields(), _INSTALLATIONS, *(_SECRETS if secrets else ())]
         writer = csv.DictWriter(self.stdout, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _as_text(row[name]) for name in names} for row in rows)
@@ -180,6 +181,7 @@ class Command(BaseCommand):
         if options["format"] == "json":
             self._write_json(row)
             return
+        row[_INSTALLATIONS] = ", ".join(map(str, consumer.installations.all()))
         for name, value in row.items():
             self.stdout.write(f"{name}: {_as_text(value)}")
 
@@ -216,11 +218,22 @@ def _read_secret() -> str:
 
 def _described(consumer: LtiConsumer) -> Row:
     names = (*portable_fields(), *_STAMPS)
-    return {"number": consumer.pk, **{name: getattr(consumer, name) for name in names}}
+    fields = {name: getattr(consumer, name) for name in names}
+    installations = [
+        {
+            "guid": each.guid,
+            "first_seen_at": each.first_seen_at,
+            "last_seen_at": each.last_seen_at,
+            "accepted_by": each.accepted_by and each.accepted_by.get_username(),
+        }
+        for each in consumer.installations.select_related("accepted_by")
+    ]
+    return {"number": consumer.pk, **fields, _INSTALLATIONS: installations}
 
 
 def _exported(consumer: LtiConsumer, secrets: bool) -> Row:
     row = {name: getattr(consumer, name) for name in portable_fields()}
+    row[_INSTALLATIONS] = [each.guid for each in consumer.installations.all()]
     return row | _secrets_of(consumer) if secrets else row
 
 
@@ -235,6 +248,8 @@ def _secrets_of(consumer: LtiConsumer) -> Row:
 
 
 def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return "\n".join(value)
     return value.isoformat() if isinstance(value, datetime) else "" if value is None else str(value)
 
 
@@ -275,10 +290,39 @@ def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
         for name, value in row.items()
         if value not in ("", None) or name not in ("consumer_key", *_SECRETS)
     }
-    errors = _fill(consumer, given)
+    guids, errors = _read_installations(given)
+    errors += _fill(consumer, given)
     if not errors:
         consumer.save()
+        _set_installations(consumer, guids)
     return "added" if known is None else "changed", errors
+
+
+def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
+    """Take the guids out of a row, None where it names none; and what is wrong with them."""
+    first, given = row.get("instance_guid"), row.pop(_INSTALLATIONS, None)
+    if given is None:
+        return (None if first is None else [first] if first else []), []
+    guids = given if not isinstance(given, str) else given.split("\n") if given else []
+    field = LtiInstallation._meta.get_field("guid")
+    if not isinstance(guids, list) or not all(isinstance(guid, str) for guid in guids):
+        return None, [f"{_INSTALLATIONS}: this is no list of guids."]
+    try:
+        for guid in guids:
+            field.run_validators(guid)
+    except ValidationError as error:
+        return None, [f"{_INSTALLATIONS}: {message}" for message in error.messages]
+    return ([first, *guids] if first else guids), []
+
+
+def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:
+    if guids is None:
+        return
+    for guid in guids:
+        consumer.accept_installation(guid)
+    for installation in consumer.installations.all():
+        if installation.guid not in guids:
+            installation.delete()
 
 
 @sensitive_variables()

@@ -1,0 +1,41 @@
+"""Answer a content selection (LTI Deep Linking 1.0 §3.2)."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.message import LaunchMessage, Pairs
+from lti_provider.oauth.launch import sign_launch
+
+_NOTHING = json.dumps(
+    {"@context": "http://purl.imsglobal.org/ctx/lti/v1/ContentItem", "@graph": []}
+)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@sensitive_variables()
+def sign_empty_selection(
+    url: str, message: LaunchMessage, *, text: str, code: str, key: str, secret: str, method: str
+) -> Pairs:
+    """The form that a browser posts to ``url``: nothing was selected, and ``text`` says why.
+
+    ``message`` is the LMS's request, ``code`` is for its log.
+    """
+    answer = {
+        "lti_message_type": "ContentItemSelection",
+        "lti_version": "LTI-1p0",
+        "content_items": _NOTHING,
+        "lti_errormsg": text,
+        "lti_errorlog": code,
+    }
+    # What the LMS sent comes back, with the line ends that browsers put into a form (HTML, "form
+    # submission").
+    data = {
+        name: _LINE_END.sub("\r\n", message.get(name))
+        for name, _value in message.pairs
+        if name == "data"
+    }
+    return tuple(sign_launch(url, answer | data, key=key, secret=secret, method=method))

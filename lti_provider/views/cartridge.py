@@ -1,0 +1,54 @@
+"""CartridgeView: the tool configuration at an address of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+
+from lti_provider.cartridge import MEDIA_TYPE, Cartridge, Option
+from lti_provider.conf import conf
+from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.target import is_launchable
+
+
+class CartridgeView(DecoratedView):
+    """What an LMS imports for ``launch/`` or ``launch/<target>``.
+
+    Its address ends in ``.xml``, by which Moodle recognizes it. Anybody may read it.
+    """
+
+    decorators = (login_not_required, transaction.non_atomic_requests)
+
+    def get(self, request: HttpRequest, target: str | None = None) -> HttpResponse:
+        if target is None:
+            path = reverse("lti_provider:launch")
+        elif is_launchable(target):
+            path = reverse("lti_provider:launch_target", args=[target])
+        else:
+            raise Http404(f"/{target} is not under LTI_PROVIDER_LAUNCHABLE_PATHS.")
+        return render_cartridge(site_cartridge(), request.build_absolute_uri(path))
+
+
+def site_cartridge() -> Cartridge:
+    """What ``LTI_PROVIDER_CARTRIDGE`` says."""
+    return Cartridge(**conf.cartridge)
+
+
+def render_cartridge(cartridge: Cartridge, url: str) -> HttpResponse:
+    """The tool configuration that makes an LMS launch ``url``."""
+    placements = {name: _placed(options) for name, options in cartridge.placements.items()}
+    xml = replace(cartridge, placements=placements).to_xml(url)
+    return HttpResponse(xml, content_type=MEDIA_TYPE)
+
+
+def _placed(options: Mapping[str, Option]) -> dict[str, Option]:
+    placed = dict(options)
+    if (target := placed.pop("target", None)) is not None:
+        path = str(target).removeprefix("/")
+        placed["url"] = reverse("lti_provider:launch_target", args=[path])
+    return placed
