@@ -30,6 +30,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiResult, LtiUser
@@ -156,7 +157,7 @@ class RotateSecretForm(forms.Form):
 
 
 @admin.register(LtiConsumer)
-class LtiConsumerAdmin(ConsumerModelAdmin):
+class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     """One entry for each external LMS."""
 
     form = LtiConsumerForm
