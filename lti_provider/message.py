@@ -178,6 +178,12 @@ def is_core_name(name: str) -> bool:
     return name in _CORE_NAMES or name.startswith(_CORE_PREFIXES)
 
 
+def is_lti_name(name: str) -> bool:
+    """Whether LTI, OAuth or an extension of LTI knows this parameter name, in whatever case."""
+    lowered = name.lower()
+    return is_core_name(lowered) or lowered.startswith(("oauth_", "custom_", "ext_"))
+
+
 def is_personal_name(name: str, kept: PersonalData = PersonalData.NONE) -> bool:
     """Whether a consumer that keeps ``kept`` keeps nothing of this parameter.
 
@@ -222,7 +228,7 @@ class LaunchMessage:
     def _check_unambiguous(self) -> None:
         counts = Counter(name for name, value in set(self.pairs))
         for name, count in counts.items():
-            if count > 1 and (is_core_name(name) or name.startswith(("custom_", "ext_"))):
+            if count > 1 and is_lti_name(name):
                 raise InvalidParameter(
                     format_lazy(_("{name} came with two values."), name=name[:100])
                 )
