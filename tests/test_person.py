@@ -41,7 +41,7 @@ def lms() -> FakeLms:
 def learner(lms) -> Client:
     """A learner with accepted, waiting and refused launches and a classmate."""
     browser = Client()
-    lms.launch(browser, "/content/", **CANARIES)
+    lms.launch(browser, "/content/?note=canary-id", **CANARIES)
     lms.post(browser, "/content/canary/", **CANARIES)
     lms.post(browser, "/elsewhere/", **CANARIES)
     secret, lms.consumer.consumer_secret = lms.consumer.consumer_secret, "wrong"
