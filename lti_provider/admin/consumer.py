@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import copy
 from datetime import datetime, timedelta
@@ -45,6 +46,10 @@ else:
 
 _ROTATE_URL = "admin:lti_provider_lticonsumer_rotate"
 _OVERLAP = timedelta(days=7)
+# What the page of a refused launch fills in for a second consumer.
+_FROM_ADDRESS = {"consumer_name", "instance_guid"}
+# What needs no escaping anywhere (RFC 3986 §2.3).
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9._~-]*")
 _COPY = {"data-lti-copy": _("Copy"), "data-lti-copied": _("Copied")}
 
 
@@ -227,6 +232,11 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             for name, options in fieldsets
         ]
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Whoever made the address that was followed chooses no secret and no rights."""
+        asked = super().get_changeform_initial_data(request)
+        return {name: asked[name] for name in _FROM_ADDRESS & asked.keys()}
+
     def get_form(
         self,
         request: HttpRequest,
@@ -245,6 +255,15 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         if "consumer_secret" in form.changed_data:
             obj.secret_used_at = None
         super().save_model(request, obj, form, change)
+        if "consumer_key" in form.changed_data and not _PLAIN_KEY.fullmatch(obj.consumer_key):
+            messages.warning(
+                request,
+                gettext(
+                    "The consumer key has characters that LMSs have to escape. Open edX and some "
+                    "others escape them twice, and their launches are refused: if this is one of "
+                    "them, take a key of letters from A to Z, digits, “-” and “_”."
+                ),
+            )
         if any(text and text != text.strip() for text in (obj.consumer_key, *_secret_of(obj))):
             messages.warning(
                 request,

@@ -32,6 +32,9 @@ OUTCOME_HOSTS_LEARNED = 10
 #: The marker cookie carries the origins, and a browser keeps about 4 kB in one cookie.
 FRAME_ORIGINS_LENGTH = 2000
 
+#: The widest timestamp window, in seconds. Nonces are kept so long: a window can be widened.
+LONGEST_WINDOW = 86400
+
 # How exact "last used" is: it is written once in this time at most, not at every launch.
 _STAMP_INTERVAL = timedelta(hours=1)
 _FOLLOWS = {"consumer_key": "consumer_key_digest", "is_active": "session_epoch"}
@@ -263,7 +266,7 @@ class LtiConsumer(models.Model):
         _("timestamp window"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(30), MaxValueValidator(86400)],
+        validators=[MinValueValidator(30), MaxValueValidator(LONGEST_WINDOW)],
         help_text=_("Seconds that the LMS's clock may differ; blank for the site's setting."),
     )
     frame_origins = models.TextField(
@@ -443,7 +446,8 @@ class LtiConsumer(models.Model):
     @property
     def window(self) -> int:
         """Seconds that a launch's timestamp may differ from our clock, both ways."""
-        return conf.timestamp_window if self.timestamp_window is None else self.timestamp_window
+        asked = conf.timestamp_window if self.timestamp_window is None else self.timestamp_window
+        return min(asked, LONGEST_WINDOW)
 
     @property
     def personal_data_kept(self) -> PersonalData:
