@@ -27,6 +27,11 @@ Row = dict[str, Any]
 
 _SECRETS = ("consumer_secret", "previous_secret", "previous_secret_until")
 _STAMPS = ("created_at", "secret_used_at", "previous_secret_used_at", "previous_secret_until")
+# What people write for a switch; the rest is Django's to refuse.
+_SWITCHES = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_at")
 
 
@@ -316,4 +321,6 @@ def _value(consumer: LtiConsumer, name: str, value: Any) -> Any:
         return None
     if isinstance(field, models.CharField | models.TextField) and not isinstance(value, str):
         raise ValidationError("this is no text.")
+    if isinstance(field, models.BooleanField):
+        value = _SWITCHES.get(str(value).strip().lower(), value)
     return field.clean(value, consumer) if name in _SECRETS else field.to_python(value)
