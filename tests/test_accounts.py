@@ -88,12 +88,34 @@ def heard():
 # From the course to the content
 
 
+def test_all_pages_of_connecting_call_the_lms_what_the_site_calls_it(course, window, lms, robin):
+    course.frame.cookies.clear()
+    own_name = PROFILES["canvas"]["tool_consumer_instance_name"]
+    assert own_name == "Example School"
+    ask_page = course.open()
+    named = {
+        "sign in, in a frame": ask_page,
+        "sign in, in a window": lms.launch(Client(), "/content/"),
+        "confirm": to_confirmation(window, ask_page, "robin"),
+        "no address": lms.launch(Client(), "/content/", lis_person_contact_email_primary=None),
+        "another browser": Client().get(attribute(ask_page, "data-enter-url"), headers=TOP_LEVEL),
+    }
+    silent = [window.press(named["confirm"], "decline"), window.press(named["confirm"], "confirm")]
+    named["connections"] = window.get(CONNECTIONS)
+
+    for name, page in named.items():
+        assert "Campus" in text_of(page), name
+        assert own_name not in text_of(page), name
+    assert all(own_name not in text_of(page) for page in silent)
+
+
+
 def test_the_first_launch_asks_to_sign_in_and_makes_nothing(course):
     page = course.open()
     assert page.status_code == 200
     text = text_of(page)
     assert "Sign in to open this activity" in text
-    assert "Example School" in text
+    assert "Campus" in text
     assert "Sign in in a new window" in text
     assert 'target="_blank"' in page.content.decode()
     assert not get_user_model().objects.exists()

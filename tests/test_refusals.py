@@ -303,7 +303,7 @@ def test_a_verified_refusal_that_stays_here_links_back(client, lms, post, code):
     response = REFUSALS[code][0](post, lms, client)
 
     assert f'href="{BACK}"' in response.text
-    assert "Back to Example School" in response.text
+    assert "Back to Fake canvas" in response.text
 
 
 @pytest.mark.parametrize("code", ["malformed_request", "unsupported_signature_method",
@@ -328,7 +328,7 @@ def test_a_refusal_speaks_the_language_of_the_launch(client, lms, post, locale, 
 
 
 def test_hostile_names_are_escaped_on_the_page(lms, post):
-    lms.fields["tool_consumer_instance_name"] = "<script>alert(1)</script>"
+    LtiConsumer.objects.update(consumer_name="<script>alert(1)</script>")
 
     response = replay(post, lms)
 

@@ -88,7 +88,7 @@ class EnterView(HandleView):
     def _ask(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
         context = {
             "title": launch.message.get("resource_link_title"),
-            "platform": launch.platform_name,
+            "platform": launch.lti_consumer.consumer_name,
             "signed_in": request.user.get_username(),
             "csrf_token": get_token(request),
             "back": launch.return_url,
