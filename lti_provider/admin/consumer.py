@@ -29,7 +29,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
@@ -232,6 +232,11 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             for name, options in fieldsets
         ]
 
+    @method_decorator((sensitive_variables(), sensitive_post_parameters("consumer_secret")))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """As Django's; an error report of it has no secret."""
+        return super().changeform_view(request, *args, **kwargs)
+
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Whoever made the address that was followed chooses no secret and no rights."""
         asked = super().get_changeform_initial_data(request)
@@ -310,7 +315,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that show and rotate a secret, and those that help to set up the LMS."""
         setup = ConsumerSetup(self)
-        secret = path(
+        reveal = path(
             "<path:object_id>/secret/",
             self.admin_site.admin_view(self.secret_view),
             name=REVEAL_URL.removeprefix("admin:"),
@@ -320,7 +325,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             self.admin_site.admin_view(self.rotate_view),
             name=_ROTATE_URL.removeprefix("admin:"),
         )
-        return [secret, rotate, *setup.get_urls(), *super().get_urls()]
+        return [reveal, rotate, *setup.get_urls(), *super().get_urls()]
 
     @admin.display(description=_("secrets in force"))
     def secrets(self, consumer: LtiConsumer) -> SafeString:
@@ -344,7 +349,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             self.log_change(request, consumer, gettext("Deactivated."))
         messages.success(request, gettext("Deactivated. Sessions end at their next request."))
 
-    @method_decorator((never_cache, sensitive_variables()))
+    @method_decorator((never_cache, sensitive_variables(), sensitive_post_parameters("secret")))
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take a new secret and accept the old one for a while; note both in the history."""
         consumer = self.get_object(request, unquote(object_id))

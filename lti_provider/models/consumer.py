@@ -18,6 +18,7 @@ from django.core.validators import (
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events
 from lti_provider.conf import conf
@@ -405,6 +406,7 @@ class LtiConsumer(models.Model):
         stored: str = field.value_from_object(self)
         return stored
 
+    @sensitive_variables()
     def rotate_secret(self, until: datetime, secret: str = "") -> None:
         """Take a new secret, ``secret`` or a generated one; accept the old one until ``until``.
 

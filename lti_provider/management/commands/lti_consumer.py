@@ -130,6 +130,7 @@ class Command(BaseCommand):
     def _show(self, *, consumer: str, **options: Any) -> None:
         self._tell(find_consumer(consumer), **options)
 
+    @sensitive_variables()
     def _rotate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
         if found.accepts_previous_secret and not options["force"]:
@@ -207,6 +208,7 @@ def _moment(text: str) -> datetime:
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
+@sensitive_variables()
 def _read_secret() -> str:
     # One line end is the terminal's or the script's; everything else is the secret's own.
     secret = sys.stdin.read().removesuffix("\n").removesuffix("\r")
