@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lti_provider.models import LtiLaunch
 from lti_provider.testing import PROFILES, FakeLms
+from tests import rfc5849
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +119,26 @@ def test_no_name_that_lti_knows_goes_on_to_the_page(lms, name, copied):
             assert_harmless(page)
             assert page is not None
             assert passed_on(page) == [("next", "/a"), ("tab", "1"), ("tab", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("oauth_callback", "about:blank"), ("oauth_version", "1.0"), ("oauth_token", ""),
+     ("oauth_nonce", "once"), ("oauth_of_nobody", "1")],
+)  # fmt: skip
+def test_what_oauth_knows_is_refused_in_the_query_though_the_lms_signed_it(lms, name, value):
+    query = urlencode([*QUERY, (name, value)])
+    signed = rfc5849.sign(
+        f"http://testserver{PATH}?{query}",
+        lms.fields.items(),
+        key=lms.consumer.consumer_key,
+        secret=lms.consumer.consumer_secret,
+    )
+
+    response = Client().generic("POST", f"{PATH}?{query}", urlencode(signed), FORM)
+
+    assert response.status_code == 400
+    assert b"malformed_request" in response.content
 
 
 def test_what_lti_does_not_know_is_not_tied_to_its_place(lms):
