@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
@@ -52,16 +52,11 @@ class HandleView(DecoratedView):
             if self.launch.is_over:
                 raise ConsumerInactive
             return super().dispatch(request, self.launch, **kwargs)
-        except (LaunchRefused, DatabaseError) as error:
-            return refuse(request, self._explain(error, kwargs["handle"]))
-
-    def _explain(self, error: LaunchRefused | DatabaseError, handle: str) -> LaunchRefused:
-        if self.launch is not None and LtiLaunch.objects.with_handle(handle) is None:
-            # Erased meanwhile, with its person: what is in memory must not be logged.
-            return UnknownHandle()
-        if isinstance(error, DatabaseError):
-            raise error
-        return self.with_what_is_known(error)
+        except LaunchRefused as refusal:
+            if self.launch and LtiLaunch.objects.with_handle(kwargs["handle"]) is None:
+                # Erased meanwhile, with its person: what is in memory must not be logged.
+                return refuse(request, UnknownHandle())
+            return refuse(request, self.with_what_is_known(refusal))
 
     def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """The answer where a launch was entered before. Raises LaunchUsed."""
