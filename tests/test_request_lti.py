@@ -448,3 +448,11 @@ def test_a_window_whose_session_ended_has_no_platform_to_lead_to(client):
     page = client.get("/launched/", headers={"Sec-Fetch-Dest": "document"})
     assert "open the activity again" in page.content.decode()
     assert "href" not in page.content.decode()
+
+
+def test_a_launch_knows_what_the_lms_calls_itself(client, lms):
+    launch(lms, client, "/page/", "named", tool_consumer_instance_name="Example School")
+    launch(lms, client, "/page/", "nameless", tool_consumer_instance_name=None)
+    nameless, named = LtiLaunch.objects.order_by("-pk")
+    assert named.platform_name == "Example School"
+    assert nameless.platform_name == lms.consumer.consumer_name
