@@ -198,7 +198,7 @@ class UnsupportedMessageType(ReturnableRefusal):
 
 
 class UnsupportedVersion(ReturnableRefusal):
-    """Not ``LTI-1p0`` (LTI 1.1 §3)."""
+    """Not LTI 1.0 to 1.2, which send ``LTI-1p0`` (LTI 1.1 §3)."""
 
     code = "unsupported_version"
     status = 400
@@ -211,7 +211,10 @@ class MissingResourceLink(ReturnableRefusal):
     code = "missing_resource_link"
     status = 400
     public_text = _("The learning platform did not say which activity was opened.")
-    hint = _("resource_link_id is missing or empty; LTI requires it.")
+    hint = _(
+        "The LMS did not send resource_link_id, which LTI requires. Open the tool from an activity "
+        "in a course."
+    )
 
 
 class InvalidParameter(ReturnableRefusal):

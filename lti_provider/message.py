@@ -30,6 +30,8 @@ IDENTIFIER_LENGTH = 255
 #: Servers and browsers differ in what they take; Django refuses to redirect to very long ones.
 RETURN_URL_LENGTH = 4000
 
+# All of LTI 1; that of LTI 1.1 and 1.2 is still LTI-1p0, but some LMSs name their own.
+_VERSIONS = frozenset({"LTI-1p0", "LTI-1p1", "LTI-1p2"})
 _IDENTIFIERS = ("user_id", "context_id", "resource_link_id", "tool_consumer_instance_guid")
 _CORE_NAMES = frozenset({"user_id", "user_image", "roles", "role_scope_mentor"})
 _CORE_PREFIXES = (
@@ -44,6 +46,13 @@ _CORE_PREFIXES = (
 _PERSONAL_NAMES = frozenset({"user_image", "custom_canvas_user_login_id"})
 # `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
 _UNRESOLVED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
+
+
+_EMPTY_LINK = _(
+    "The LMS sent resource_link_id, but empty, as D2L did in 2014: LTI requires it, and without it "
+    "activities could not be told apart. Open the tool from an activity in a course; if it stays "
+    "empty, update the LMS."
+)
 
 
 class PersonalData(StrEnum):
@@ -178,6 +187,12 @@ def is_core_name(name: str) -> bool:
     return name in _CORE_NAMES or name.startswith(_CORE_PREFIXES)
 
 
+def is_lti_name(name: str) -> bool:
+    """Whether LTI, OAuth or an extension of LTI knows this parameter name, in whatever case."""
+    lowered = name.lower()
+    return is_core_name(lowered) or lowered.startswith(("oauth_", "custom_", "ext_"))
+
+
 def is_personal_name(name: str, kept: PersonalData = PersonalData.NONE) -> bool:
     """Whether a consumer that keeps ``kept`` keeps nothing of this parameter.
 
@@ -222,7 +237,7 @@ class LaunchMessage:
     def _check_unambiguous(self) -> None:
         counts = Counter(name for name, value in set(self.pairs))
         for name, count in counts.items():
-            if count > 1 and (is_core_name(name) or name.startswith(("custom_", "ext_"))):
+            if count > 1 and is_lti_name(name):
                 raise InvalidParameter(
                     format_lazy(_("{name} came with two values."), name=name[:100])
                 )
@@ -248,14 +263,15 @@ class LaunchMessage:
                     found=found[:100],
                 )
             )
-        if (found := self.get("lti_version")) != "LTI-1p0":
+        if (found := self.get("lti_version")) not in _VERSIONS:
             raise UnsupportedVersion(
                 format_lazy(
-                    _("lti_version is “{found}”; only LTI-1p0 is answered."), found=found[:100]
+                    _("lti_version is “{found}”; only LTI 1.0 to 1.2 (LTI-1p0) is answered."),
+                    found=found[:100],
                 )
             )
         if not self.resource_link_id:
-            raise MissingResourceLink
+            raise MissingResourceLink(_EMPTY_LINK if "resource_link_id" in self._values else "")
 
     @cached_property
     def _values(self) -> dict[str, str]:

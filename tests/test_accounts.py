@@ -15,7 +15,13 @@ from django.utils.html import escape
 from lti_provider.backends import LtiBackend, lti_backend
 from lti_provider.exceptions import AccountMismatch, LinkRefused
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser
-from lti_provider.signals import launch_refused, link_refused, user_linked, user_unlinked
+from lti_provider.signals import (
+    launch_refused,
+    link_refused,
+    user_launched,
+    user_linked,
+    user_unlinked,
+)
 from lti_provider.testing import PROFILES, FakeLms
 from tests.linking import (
     FRAMED,
@@ -88,12 +94,49 @@ def heard():
 # From the course to the content
 
 
+def test_once_it_is_entered_a_launch_has_no_name_and_no_address_in_memory_either(
+    course, window, robin
+):
+    ask_page = course.open(lis_person_name_full="Canary Name")
+    window.press(to_confirmation(window, ask_page, "robin"), "confirm")
+    heard = collect(user_launched)
+
+    assert course.look_again(ask_page).status_code == 200
+
+    (launched,) = (each["launch"] for each in heard)
+    assert launched.personal_pairs is None
+    assert launched.message.user_id
+    assert (launched.message.full_name, launched.message.email) == ("", "")
+    assert not launched.message.identity_pairs
+
+
+def test_all_pages_of_connecting_call_the_lms_what_the_site_calls_it(course, window, lms, robin):
+    course.frame.cookies.clear()
+    own_name = PROFILES["canvas"]["tool_consumer_instance_name"]
+    assert own_name == "Example School"
+    ask_page = course.open()
+    named = {
+        "sign in, in a frame": ask_page,
+        "sign in, in a window": lms.launch(Client(), "/content/"),
+        "confirm": to_confirmation(window, ask_page, "robin"),
+        "no address": lms.launch(Client(), "/content/", lis_person_contact_email_primary=None),
+        "another browser": Client().get(attribute(ask_page, "data-enter-url"), headers=TOP_LEVEL),
+    }
+    silent = [window.press(named["confirm"], "decline"), window.press(named["confirm"], "confirm")]
+    named["connections"] = window.get(CONNECTIONS)
+
+    for name, page in named.items():
+        assert "Campus" in text_of(page), name
+        assert own_name not in text_of(page), name
+    assert all(own_name not in text_of(page) for page in silent)
+
+
 def test_the_first_launch_asks_to_sign_in_and_makes_nothing(course):
     page = course.open()
     assert page.status_code == 200
     text = text_of(page)
     assert "Sign in to open this activity" in text
-    assert "Example School" in text
+    assert "Campus" in text
     assert "Sign in in a new window" in text
     assert 'target="_blank"' in page.content.decode()
     assert not get_user_model().objects.exists()

@@ -85,6 +85,27 @@ def test_key_and_secret_of_an_lms_are_taken_to_the_letter(admin_client, value):
     assert ("begins or ends with a blank" in response.content.decode()) == (value != value.strip())
 
 
+@pytest.mark.parametrize("key", ["k&y", "k y", "50%", "a/b", "clé", "a+b", "a=b", "a:b"])
+def test_a_key_that_some_lmss_escape_twice_is_kept_and_warned_of(admin_client, key):
+    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Campus"}
+    added = admin_client.post(ADD, {**form, "consumer_key": key}, follow=True)
+    consumer = LtiConsumer.objects.get()
+    assert consumer.consumer_key == key
+    assert "escape them twice" in added.content.decode()
+    # What was not typed now is not warned of again.
+    form = {**form_of(admin_client.get(change_url(consumer))), "consumer_name": "Other"}
+    changed = admin_client.post(change_url(consumer), form, follow=True)
+    assert LtiConsumer.objects.get().consumer_name == "Other"
+    assert "escape them twice" not in changed.content.decode()
+
+
+@pytest.mark.parametrize("key", [None, "campus", "Campus-2_a.b~c"])
+def test_a_key_that_needs_no_escaping_is_not_warned_of(admin_client, key):
+    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Campus"}
+    form["consumer_key"] = key or form["consumer_key"]
+    assert "twice" not in admin_client.post(ADD, form, follow=True).content.decode()
+
+
 def test_a_key_is_unique_to_the_letter(admin_client, lms):
     form = {**form_of(admin_client.get(ADD)), "consumer_name": "Other"}
     taken = {**form, "consumer_key": lms.consumer.consumer_key}
@@ -286,6 +307,17 @@ def test_lists_do_not_read_row_by_row(admin_client, client, lms, django_assert_m
     for name in ("ltilaunch", "ltiuser", "ltiresourcelink", "lticonsumer"):
         with django_assert_max_num_queries(10):
             admin_client.get(f"/admin/lti_provider/{name}/")
+
+
+def test_an_address_prefills_a_name_and_an_installation_and_nothing_else(admin_client):
+    names = [field.name for field in LtiConsumer._meta.get_fields() if not field.is_relation]
+    plain = form_of(admin_client.get(ADD))
+    prefilled = form_of(admin_client.get(ADD, dict.fromkeys([*names, "launch_url"], "1")))
+
+    assert prefilled.keys() == plain.keys()
+    changed = {name for name, value in prefilled.items() if value == "1"}
+    assert changed == {"consumer_name", "instance_guid"}
+    assert len(prefilled["consumer_secret"]) == 64
 
 
 def test_without_urls_the_add_page_says_what_to_do(admin_client, settings):

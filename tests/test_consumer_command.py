@@ -93,6 +93,20 @@ def test_add_refuses_what_the_admin_would(consumer, setting):
     assert LtiConsumer.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "switched_on"),
+    [
+        *((text, True) for text in ("true", "True", "TRUE", "yes", "on", "On", "1")),
+        *((text, False) for text in ("false", "False", "no", "No", "off", "0")),
+    ],
+)
+def test_a_switch_is_understood_as_people_write_it(given, switched_on):
+    run("add", "Campus", "--set", f"require_user_account={given}", "--set", f"is_active={given}")
+    consumer = LtiConsumer.objects.get()
+    assert consumer.require_user_account is switched_on
+    assert consumer.is_active is switched_on
+
+
 @pytest.mark.parametrize("given", ["", "\n", "x\0", "lti-fernet:x", "x" * 1025])
 def test_a_secret_on_standard_input_has_to_be_one(typed, given):
     typed(given)

@@ -92,6 +92,8 @@ def genuine(url=URL, fields=LAUNCH, **changes):
         "application/x-www-form-urlencoded; charset=nonsense",
         "application/x-www-form-urlencoded; boundary=B",
         "application/x-www-form-urlencoded;" + " " * 400,
+        "application/x-www-form-urlencoded;charset=utf-8" + " " * 9000,
+        "application/x-www-form-urlencoded;charset=utf-8" + " " * 9000 + "x",
         "\xff\xfe",
         "; charset=utf-8",
     ],

@@ -291,6 +291,7 @@ def test_a_launch_does_not_return_to_the_url_of_a_content_selection():
         ({"lti_version": ""}, UnsupportedVersion),
         ({"lti_version": "LTI-2p0"}, UnsupportedVersion),
         ({"lti_version": "lti-1p0"}, UnsupportedVersion),
+        ({"lti_version": "LTI-1p3"}, UnsupportedVersion),
         ({"resource_link_id": ""}, MissingResourceLink),
         ({"user_id": "u" * (IDENTIFIER_LENGTH + 1)}, InvalidParameter),
         ({"context_id": "é" * (IDENTIFIER_LENGTH + 1)}, InvalidParameter),
@@ -301,6 +302,22 @@ def test_a_launch_does_not_return_to_the_url_of_a_content_selection():
 def test_what_is_no_launch_is_refused(changes, refusal):
     with pytest.raises(refusal):
         message(**changes)
+
+
+@pytest.mark.parametrize("version", ["LTI-1p0", "LTI-1p1", "LTI-1p2"])
+def test_every_version_of_lti_1_is_a_launch(version):
+    assert message(lti_version=version).resource_link_id == "r1"
+
+
+def test_a_missing_and_an_empty_resource_link_have_hints_of_their_own():
+    pairs = {**LAUNCH, "resource_link_id": ""}
+    with pytest.raises(MissingResourceLink) as empty:
+        LaunchMessage.parse(pairs.items())
+    with pytest.raises(MissingResourceLink) as missing:
+        LaunchMessage.parse(pair for pair in pairs.items() if pair[1])
+
+    assert "but empty" in str(empty.value.hint)
+    assert "did not send" in str(missing.value.hint)
 
 
 @pytest.mark.parametrize("name", ["user_id", "custom_page", "ext_roles", "lis_person_name_full"])

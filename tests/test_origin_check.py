@@ -49,6 +49,18 @@ def test_others_are_reported(client, admin_client):
     assert EVIL in page.content.decode()
 
 
+@pytest.mark.parametrize("check", ["report", "enforce"])
+@pytest.mark.parametrize("origin", [f"{EVIL}\0", f"\0{EVIL}", f"{EVIL}{chr(0) * 4000}"])
+def test_an_origin_with_nul_is_answered_and_kept_without(client, check, origin):
+    # PostgreSQL takes no NUL in a text.
+    lms = FakeLms.create(origin_check=check)
+    assert post_from(client, lms, origin).status_code == (403 if check == "enforce" else 303)
+    launch = LtiLaunch.objects.get()
+    kept = launch.refusal_hint if check == "enforce" else launch.foreign_origin
+    assert EVIL in kept
+    assert "\0" not in kept
+
+
 def test_nothing_is_compared_by_default(client):
     lms = FakeLms.create()
     assert post_from(client, lms, EVIL).status_code == 303

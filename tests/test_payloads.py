@@ -131,7 +131,9 @@ def test_an_empty_resource_link_is_refused_on_our_own_page(post, at_its_time):
 
     assert response.status_code == 400
     assert b"missing_resource_link" in response.content
-    assert LtiLaunch.objects.get().refusal_code == "missing_resource_link"
+    refused = LtiLaunch.objects.get()
+    assert refused.refusal_code == "missing_resource_link"
+    assert refused.refusal_hint.startswith("The LMS sent resource_link_id, but empty")
 
 
 @pytest.mark.parametrize("name", LIVE)

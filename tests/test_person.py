@@ -41,7 +41,7 @@ def lms() -> FakeLms:
 def learner(lms) -> Client:
     """A learner with accepted, waiting and refused launches and a classmate."""
     browser = Client()
-    lms.launch(browser, "/content/", **CANARIES)
+    lms.launch(browser, "/content/?note=canary-id", **CANARIES)
     lms.post(browser, "/content/canary/", **CANARIES)
     lms.post(browser, "/elsewhere/", **CANARIES)
     secret, lms.consumer.consumer_secret = lms.consumer.consumer_secret, "wrong"
@@ -260,6 +260,23 @@ def test_an_account_that_the_site_has_made_its_own_stays(lms, learner, gift):
     own.refresh_from_db()
     assert own.is_active
     assert not LtiUser.objects.filter(lti_user_id="canary-id").exists()
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_an_account_of_single_sign_on_that_no_launch_made_stays(lms, learner, connected):
+    # Like an account that a launch made, it has no password, no rights and no staff status.
+    own = get_user_model().objects.create_user("ada", "ada@school.example", first_name="Ada")
+    assert not own.has_usable_password()
+    if connected:
+        digest = LtiUser.objects.get(lti_user_id="canary-id").lti_user_digest
+        LtiUser.objects.link(lms.consumer, "canary-id", digest, own, "192.0.2.7")
+    assert own not in Person.of_account(own).made_accounts
+
+    for arguments in (["--user", "ada"], ["--user", "ada", "--keep-account"]):
+        run("lti_erase_user", *arguments, "--no-input")
+
+    own.refresh_from_db()
+    assert (own.email, own.first_name, own.is_active) == ("ada@school.example", "Ada", True)
 
 
 def test_without_the_admin_there_is_no_history_of_it(lms, learner, settings):

@@ -1,7 +1,9 @@
 import io
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
+import time_machine
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
@@ -11,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
+from lti_provider.models.consumer import LONGEST_WINDOW
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db
@@ -159,6 +162,28 @@ def test_launches_go_in_batches_and_nonces_that_count_stay(lms):
     LtiLaunch.objects.update(nonce_expires_at=past)
     assert LtiLaunch.objects.purge(past, 2) == 2
     assert "Deleted 3 launches" in purge()
+
+
+def test_a_nonce_outlives_every_window_that_a_consumer_may_have(lms, client):
+    LtiConsumer.objects.update(timestamp_window=30)
+    form = urlencode(lms.sign("/content/"))
+
+    def send():
+        return client.post(
+            "/lti/launch/content/", form, content_type="application/x-www-form-urlencoded"
+        )
+
+    assert send().status_code == 303
+    with time_machine.travel(timezone.now() + timedelta(hours=23)) as clock:
+        assert "Deleted 0 launches" in purge(days=0)
+        LtiConsumer.objects.update(timestamp_window=LONGEST_WINDOW)
+        assert b"replayed_launch" in send().content
+        clock.shift(timedelta(hours=1, minutes=1))
+        purge(days=0)
+        assert not LtiLaunch.objects.accepted().exists()
+        # No site and no consumer can let it in any more.
+        LtiConsumer.objects.update(timestamp_window=10 * LONGEST_WINDOW)
+        assert b"stale_timestamp" in send().content
 
 
 def test_personal_data_of_launches_never_entered_goes(lms):

@@ -441,3 +441,18 @@ def test_expired_time_is_no_reason_for_a_fresh_score(result):
     LtiResult.objects.update(first_attempt_at=timezone.now() - timedelta(days=9))
     LtiResult.objects.get().submit_score(0.6)
     assert LtiResult.objects.get().first_attempt_at is None
+
+
+def test_no_work_can_be_said_as_none(client, lms):
+    lms.launch(client, "/content/", ext_outcome_data_values_accepted="url,text")
+    result, launch = LtiResult.objects.get(), LtiLaunch.objects.get()
+    for submit in (
+        result.submit_score,
+        launch.submit_score,
+        lambda *given, **work: outcomes.submit_score(result, *given, **work),
+    ):
+        submit(0.5, text=None, url=None)
+        stored = LtiResult.objects.get()
+        assert (stored.score, stored.data_name, stored.data) == (Decimal("0.5"), "", "")
+    result.submit_score(0.5, text="Essay", url=None)
+    assert LtiResult.objects.get().data == "Essay"

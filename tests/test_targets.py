@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import clear_script_prefix, include, path, set_script_prefix
 from django.utils.encoding import escape_uri_path
+from django.utils.translation import gettext_lazy
 
 from lti_provider.exceptions import LaunchRefused, TargetNotLaunchable
 from lti_provider.models import LtiLaunch
@@ -43,6 +44,12 @@ class PaidLaunchView(LaunchView):
         raise TargetNotLaunchable("The course is not paid for.")
 
 
+class TranslatedLaunchView(LaunchView):
+    def get_success_url(self) -> str:
+        # A sentence that Django itself has in every language.
+        raise TargetNotLaunchable(gettext_lazy("This field is required."))
+
+
 def elsewhere(request: HttpRequest, page: str) -> HttpResponse:
     return HttpResponse(page)
 
@@ -53,6 +60,7 @@ urlpatterns = [
     path("lti/asked/", AskedLaunchView.as_view()),
     path("lti/closed/", ClosedLaunchView.as_view()),
     path("lti/paid/", PaidLaunchView.as_view()),
+    path("lti/translated/", TranslatedLaunchView.as_view()),
     path("content/", content, name="start"),
     path("content/<path:page>", content, name="page"),
     path("<path:page>", elsewhere),
@@ -316,6 +324,20 @@ def test_a_hook_may_refuse_with_a_refusal_of_the_sites_own(client, lms):
     refused = LtiLaunch.objects.get()
     assert refused.refusal_code == "on_holiday"
     assert refused.refusal_hint == "Open again in September."
+
+
+@pytest.mark.parametrize(
+    ("sites", "hint"),
+    [("en", "This field is required."), ("de", "Dieses Feld ist zwingend erforderlich.")],
+)
+@pytest.mark.parametrize("learners", ["de", "fr", "en"])
+def test_a_logged_hint_is_in_the_sites_language_not_the_learners(
+    client, lms, settings, sites, hint, learners
+):
+    settings.LANGUAGE_CODE = sites
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = learners
+    post_to(client, lms, "/lti/translated/", launch_presentation_locale=learners)
+    assert LtiLaunch.objects.refused().get().refusal_hint == hint
 
 
 def test_a_hooks_returnable_refusal_returns_to_the_lms(client, lms):

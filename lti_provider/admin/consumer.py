@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import copy
 from datetime import datetime, timedelta
@@ -28,8 +29,9 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
+from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
@@ -46,6 +48,10 @@ else:
 
 _ROTATE_URL = "admin:lti_provider_lticonsumer_rotate"
 _OVERLAP = timedelta(days=7)
+# What the page of a refused launch fills in for a second consumer.
+_FROM_ADDRESS = {"consumer_name", "instance_guid"}
+# What needs no escaping anywhere (RFC 3986 §2.3).
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9._~-]*")
 _COPY = {"data-lti-copy": _("Copy"), "data-lti-copied": _("Copied")}
 
 
@@ -187,7 +193,7 @@ class InstallationInline(InstallationTabularInline):
 
 
 @admin.register(LtiConsumer)
-class LtiConsumerAdmin(ConsumerModelAdmin):
+class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     """One entry for each external LMS."""
 
     form = LtiConsumerForm
@@ -262,6 +268,16 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
         """A consumer that is added has no installations yet."""
         return [] if obj is None else [InstallationInline]
 
+    @method_decorator((sensitive_variables(), sensitive_post_parameters("consumer_secret")))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """As Django's; an error report of it has no secret."""
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Whoever made the address that was followed chooses no secret and no rights."""
+        asked = super().get_changeform_initial_data(request)
+        return {name: asked[name] for name in _FROM_ADDRESS & asked.keys()}
+
     def get_form(
         self,
         request: HttpRequest,
@@ -282,6 +298,15 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
         super().save_model(request, obj, form, change)
         if not change:
             obj.installations.update(accepted_by=cast("Any", request.user))
+        if "consumer_key" in form.changed_data and not _PLAIN_KEY.fullmatch(obj.consumer_key):
+            messages.warning(
+                request,
+                gettext(
+                    "The consumer key has characters that LMSs have to escape. Open edX and some "
+                    "others escape them twice, and their launches are refused: if this is one of "
+                    "them, take a key of letters from A to Z, digits, “-” and “_”."
+                ),
+            )
         if any(text and text != text.strip() for text in (obj.consumer_key, *_secret_of(obj))):
             messages.warning(
                 request,
@@ -336,7 +361,7 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that show and rotate a secret, and those that help to set up the LMS."""
         setup = ConsumerSetup(self)
-        secret = path(
+        reveal = path(
             "<path:object_id>/secret/",
             self.admin_site.admin_view(self.secret_view),
             name=REVEAL_URL.removeprefix("admin:"),
@@ -346,7 +371,7 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
             self.admin_site.admin_view(self.rotate_view),
             name=_ROTATE_URL.removeprefix("admin:"),
         )
-        return [secret, rotate, *setup.get_urls(), *super().get_urls()]
+        return [reveal, rotate, *setup.get_urls(), *super().get_urls()]
 
     @admin.display(description=_("secrets in force"))
     def secrets(self, consumer: LtiConsumer) -> SafeString:
@@ -370,7 +395,7 @@ class LtiConsumerAdmin(ConsumerModelAdmin):
             self.log_change(request, consumer, gettext("Deactivated."))
         messages.success(request, gettext("Deactivated. Sessions end at their next request."))
 
-    @method_decorator((never_cache, sensitive_variables()))
+    @method_decorator((never_cache, sensitive_variables(), sensitive_post_parameters("secret")))
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Take a new secret and accept the old one for a while; note both in the history."""
         consumer = self.get_object(request, unquote(object_id))

@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
+from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import LaunchRefused, OtherInstallation
 from lti_provider.models import LtiConsumer, LtiLaunch
@@ -50,7 +51,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 @admin.register(LtiLaunch)
-class LtiLaunchAdmin(LaunchModelAdmin):
+class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
     """Read only; refusals are kept in bounds, accepted launches until they are purged."""
 
     list_display = ("received_at", "outcome", "lti_consumer", "person", "place")

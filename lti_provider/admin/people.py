@@ -16,6 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
+from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.models import LtiLinkEvent, LtiResourceLink, LtiUser, Person
 from lti_provider.sessions import address_of
@@ -32,7 +33,7 @@ _UNLINK_URL = "admin:lti_provider_ltiuser_unlink"
 
 
 @admin.register(LtiUser)
-class LtiUserAdmin(UserModelAdmin):
+class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     """Which account a person of an LMS has here. Without it, the next launch makes a new one."""
 
     list_display = ("__str__", "lti_consumer", "user", "created_at", "linked_at")
@@ -162,7 +163,7 @@ def _with_account(queryset: QuerySet[LtiUser]) -> QuerySet[LtiUser]:
 
 
 @admin.register(LtiLinkEvent)
-class LtiLinkEventAdmin(EventModelAdmin):
+class LtiLinkEventAdmin(FilteredAdmin, EventModelAdmin):
     """Who linked or unlinked which account, when, from where and how."""
 
     list_display = ("happened_at", "kind", "how", "user", "lti_consumer", "lti_user_id", "done_by")
@@ -190,7 +191,7 @@ class LtiLinkEventAdmin(EventModelAdmin):
 
 
 @admin.register(LtiResourceLink)
-class LtiResourceLinkAdmin(LinkModelAdmin):
+class LtiResourceLinkAdmin(FilteredAdmin, LinkModelAdmin):
     """Where in an LMS this site's activities are placed."""
 
     list_display = ("__str__", "lti_context", "lti_consumer", "resource_link_id")

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.models import LtiResult, LtiServiceHost
 from lti_provider.models.attempt import REASONS
@@ -51,7 +52,7 @@ class AnswerFilter(admin.SimpleListFilter):
 
 
 @admin.register(LtiResult)
-class LtiResultAdmin(ResultModelAdmin):
+class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
     """Read only, with actions: the site submits grades, the LMS has the gradebook."""
 
     list_display = (
@@ -147,7 +148,7 @@ class LtiResultAdmin(ResultModelAdmin):
 
 
 @admin.register(LtiServiceHost)
-class LtiServiceHostAdmin(HostModelAdmin):
+class LtiServiceHostAdmin(FilteredAdmin, HostModelAdmin):
     """Which LMSs answer; a paused one gets no grades until its pause is over."""
 
     list_display = ("host", "failures", "failing_since", "paused_until", "last_answer")

@@ -18,6 +18,7 @@ from django.core.validators import (
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events
 from lti_provider.conf import conf
@@ -45,6 +46,9 @@ _FOLLOWS = {
     "instance_guid": "instance_guid_digest",
     "is_active": "session_epoch",
 }
+#: The widest timestamp window, in seconds. Nonces are kept so long: a window can be widened.
+LONGEST_WINDOW = 86400
+
 _CREDENTIALS = (
     "consumer_secret",
     "secret_used_at",
@@ -275,7 +279,7 @@ class LtiConsumer(models.Model):
         _("timestamp window"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(30), MaxValueValidator(86400)],
+        validators=[MinValueValidator(30), MaxValueValidator(LONGEST_WINDOW)],
         help_text=_("Seconds that the LMS's clock may differ; blank for the site's setting."),
     )
     frame_origins = models.TextField(
@@ -429,6 +433,7 @@ class LtiConsumer(models.Model):
         stored: str = field.value_from_object(self)
         return stored
 
+    @sensitive_variables()
     def rotate_secret(self, until: datetime, secret: str = "") -> None:
         """Take a new secret, ``secret`` or a generated one; accept the old one until ``until``.
 
@@ -470,7 +475,8 @@ class LtiConsumer(models.Model):
     @property
     def window(self) -> int:
         """Seconds that a launch's timestamp may differ from our clock, both ways."""
-        return conf.timestamp_window if self.timestamp_window is None else self.timestamp_window
+        asked = conf.timestamp_window if self.timestamp_window is None else self.timestamp_window
+        return min(asked, LONGEST_WINDOW)
 
     @property
     def personal_data_kept(self) -> PersonalData:

@@ -19,7 +19,7 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused, ReplayedLaunch
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import prepared
-from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.place import LtiContext, LtiResourceLink, link_digest
@@ -62,7 +62,7 @@ class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
             lti_consumer=consumer,
             nonce_digest=digest(nonce),
             nonce_expires_at=timezone.now()
-            + timedelta(seconds=timestamp + consumer.window - time.time()),
+            + timedelta(seconds=timestamp + LONGEST_WINDOW - time.time()),
             handle_digest=digest(handle),
             user_digest=digest(*person),
             link_digest=link_digest(message),
@@ -342,7 +342,12 @@ class LtiLaunch(models.Model):
         return self.lti_consumer.origins_of(self.message)
 
     def submit_score(
-        self, given: Number, maximum: Number = 1, *, text: str = "", url: str = ""
+        self,
+        given: Number,
+        maximum: Number = 1,
+        *,
+        text: str | None = None,
+        url: str | None = None,
     ) -> LtiResult | None:
         """``LtiResult.submit_score`` for this person and activity.
 

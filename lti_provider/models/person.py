@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models, transaction
+from django.db.models.functions import Coalesce, Now
 
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import digest
@@ -144,6 +145,7 @@ class Launches(Holding):
                 "received_at": launch.received_at,
                 "entered_at": launch.entered_at,
                 "target": launch.target,
+                "launch_url": launch.launch_url,
                 "message": dict(launch.message.pairs),
                 "foreign_origin": launch.foreign_origin,
                 "refusal": launch.refusal_code,
@@ -163,7 +165,10 @@ class Launches(Holding):
             message_pairs=[],
             personal_pairs=None,
             target="",
+            launch_url="",
             foreign_origin="",
+            # Nobody can claim it any more, who has read it already either.
+            entered_at=Coalesce("entered_at", Now()),
         )
         return len(refused) + emptied
 

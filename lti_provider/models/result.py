@@ -329,7 +329,12 @@ class LtiResult(models.Model):
         return f"{self.pk}"
 
     def submit_score(
-        self, given: Number, maximum: Number = 1, *, text: str = "", url: str = ""
+        self,
+        given: Number,
+        maximum: Number = 1,
+        *,
+        text: str | None = None,
+        url: str | None = None,
     ) -> Self:
         """Make ``given`` of ``maximum`` the grade; the newest submission wins (LTI 1.1 §6.1.1).
 
@@ -338,9 +343,9 @@ class LtiResult(models.Model):
         where the LMS accepts it, else it is left out. Raises InvalidScore.
         """
         score = normalise_score(given, maximum)
-        if not is_xml_text(text) or not is_xml_text(url):
+        offered = {"url": url or "", "text": text or ""}
+        if not all(map(is_xml_text, offered.values())):
             raise InvalidScore("The text or URL has control characters, which XML cannot carry.")
-        offered = {"url": url, "text": text}
         taken = [name for name in self.accepts.split(",") if offered.get(name)]
         name = taken[0] if taken else ""
         return self._submit(score, data_name=name, data=offered.get(name, ""))

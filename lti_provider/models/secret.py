@@ -155,6 +155,7 @@ class SecretField(SecretTextField):
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         return self.value_from_object(model_instance)
 
+    @sensitive_variables()
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         sealed = seal(value) if isinstance(value, str) else value
         return super().get_db_prep_save(sealed, connection)

@@ -19,8 +19,10 @@ from lti_provider.message import Pairs, is_core_name
 BODY_LIMIT = 64 * 1024
 PAIRS_LIMIT = 500
 
+_MEDIA_TYPE_LENGTH = 200
 _MEDIA_TYPE = re.compile(
-    r'application/x-www-form-urlencoded[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*;?[ \t]*)?',
+    r"application/x-www-form-urlencoded[ \t]*"
+    r'(;[ \t]*charset=("utf-8"|utf-8)[ \t]*(;[ \t]*)?)?',
     re.IGNORECASE,
 )
 # What a path may hold as it is (RFC 3986 §3.3), and what reverse() leaves so.
@@ -48,7 +50,8 @@ def read_form(request: HttpRequest) -> LaunchForm:
 
     Raises MalformedRequest.
     """
-    if not _MEDIA_TYPE.fullmatch(request.META.get("CONTENT_TYPE", "")):
+    media_type = request.META.get("CONTENT_TYPE", "")
+    if len(media_type) > _MEDIA_TYPE_LENGTH or not _MEDIA_TYPE.fullmatch(media_type):
         raise MalformedRequest(
             _("The Content-Type is not application/x-www-form-urlencoded in UTF-8.")
         )

@@ -7,7 +7,12 @@ from lti_provider.models.score import Number
 
 
 def submit_score(
-    result: LtiResult, given: Number, maximum: Number = 1, *, text: str = "", url: str = ""
+    result: LtiResult,
+    given: Number,
+    maximum: Number = 1,
+    *,
+    text: str | None = None,
+    url: str | None = None,
 ) -> LtiResult:
     """``LtiResult.submit_score``: part of the caller's transaction, the newest wins."""
     return result.submit_score(given, maximum, text=text, url=url)

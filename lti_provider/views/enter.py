@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
@@ -25,6 +28,9 @@ from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.refusal import SeeOther
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 
 class EnterView(HandleView):
@@ -82,7 +88,7 @@ class EnterView(HandleView):
     def _ask(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
         context = {
             "title": launch.message.get("resource_link_title"),
-            "platform": launch.platform_name,
+            "platform": launch.lti_consumer.consumer_name,
             "signed_in": request.user.get_username(),
             "csrf_token": get_token(request),
             "back": launch.return_url,
@@ -91,6 +97,21 @@ class EnterView(HandleView):
             return render_page("replace_session", context, frame_ancestors=())
 
     def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
+        # In one transaction with the claim: who erases the person waits for it, or was first.
+        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+            user = self._sign_in(request, launch, framed=framed)
+        events.report(
+            events.USER_LAUNCHED,
+            consumer=launch.lti_consumer_id,
+            launch=launch.pk,
+            secret=launch.signed_with,
+        )
+        user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
+        return self._to_content(request, launch, framed=framed)
+
+    def _sign_in(
+        self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
+    ) -> AbstractBaseUser:
         if not launch.claim():
             raise LaunchUsed
         user = authenticate(request, launch=launch)
@@ -111,14 +132,7 @@ class EnterView(HandleView):
         if result is not None:
             launch.result = result
         sessions.sign_in(request, user, launch, framed=framed)
-        events.report(
-            events.USER_LAUNCHED,
-            consumer=launch.lti_consumer_id,
-            launch=launch.pk,
-            secret=launch.signed_with,
-        )
-        user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
-        return self._to_content(request, launch, framed=framed)
+        return user
 
     def _to_content(
         self, request: HttpRequest, launch: LtiLaunch, *, framed: bool

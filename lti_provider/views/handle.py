@@ -53,6 +53,9 @@ class HandleView(DecoratedView):
                 raise ConsumerInactive
             return super().dispatch(request, self.launch, **kwargs)
         except LaunchRefused as refusal:
+            if self.launch and LtiLaunch.objects.with_handle(kwargs["handle"]) is None:
+                # Erased meanwhile, with its person: what is in memory must not be logged.
+                return refuse(request, UnknownHandle())
             return refuse(request, self.with_what_is_known(refusal))
 
     def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:

@@ -32,7 +32,7 @@ from lti_provider.exceptions import (
     UnexpectedOrigin,
     UserAccountRequired,
 )
-from lti_provider.message import LaunchMessage, Pairs
+from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.reports import LaunchReporterFilter
@@ -50,8 +50,9 @@ class LaunchView(DecoratedView):
     """Verifies a launch (LTI 1.1 §3) and hands it on to ``enter``; never touches the session.
 
     Subclass it and override ``get_success_url`` to send launches where your site wants them;
-    ``self.consumer``, ``self.message`` and ``self.query`` (the launch URL's own pairs) are verified
-    by then. Raise a ``LaunchRefused`` to refuse.
+    ``self.consumer``, ``self.message`` and ``self.query`` (the pairs of the URL's query) are
+    verified by then; OAuth does not tie a pair to the query, so decide by the path or a custom
+    parameter. Raise a ``LaunchRefused`` to refuse.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -107,7 +108,7 @@ class LaunchView(DecoratedView):
         """Where this launch goes: a path of this site.
 
         By default ``launch/`` goes to ``LTI_PROVIDER_DEFAULT_TARGET`` and ``launch/<target>`` to
-        that path, with the launch URL's own query. Raises TargetNotLaunchable.
+        that path, with the URL's query less the names that LTI knows. Raises TargetNotLaunchable.
         """
         target = self.kwargs.get("target")
         if target is not None:
@@ -118,7 +119,7 @@ class LaunchView(DecoratedView):
             raise TargetNotLaunchable(
                 _("Set LTI_PROVIDER_DEFAULT_TARGET, or give the LMS a launch URL with a path.")
             )
-        passed_on = [pair for pair in self.query if not pair[0].startswith(("custom_", "ext_"))]
+        passed_on = [pair for pair in self.query if not is_lti_name(pair[0])]
         return _with_query(url, urlencode(passed_on)) if passed_on else url
 
     def _launchable(self, target: str) -> str:

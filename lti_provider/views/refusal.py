@@ -77,7 +77,7 @@ def _answer(refusal: LaunchRefused) -> HttpResponse:
     # Unknown keys, lost secrets and wrong signatures look the same from outside.
     same = isinstance(refusal, UnknownConsumerKey | SecretUnreadable)
     shown = InvalidSignature if same else refusal
-    platform = message.get("tool_consumer_instance_name") if message is not None else ""
+    platform = refusal.consumer.consumer_name if message is not None else ""
     return render_page(
         "refused",
         {"text": shown.public_text, "code": shown.code, "back": back, "platform": platform},

@@ -107,7 +107,7 @@ def test_a_refused_person_finds_the_way_back(strict_browser: BrowserContext, lms
     launch = lms.launch()
     tab.goto(lms.server.add_frame(launch))
     tab.goto(lms.server.add_frame(launch))
-    framed(tab).get_by_role("link", name="Back to Example School").click()
+    framed(tab).get_by_role("link", name="Back to Fake canvas").click()
     expect(tab.get_by_role("heading")).to_have_text("Back in the course")
 
 

@@ -28,6 +28,11 @@ Row = dict[str, Any]
 _SECRETS = ("consumer_secret", "previous_secret", "previous_secret_until")
 _STAMPS = ("created_at", "secret_used_at", "previous_secret_used_at", "previous_secret_until")
 _INSTALLATIONS = "installations"
+# What people write for a switch; the rest is Django's to refuse.
+_SWITCHES = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_at")
 
 
@@ -126,6 +131,7 @@ class Command(BaseCommand):
     def _show(self, *, consumer: str, **options: Any) -> None:
         self._tell(find_consumer(consumer), **options)
 
+    @sensitive_variables()
     def _rotate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
         if found.accepts_previous_secret and not options["force"]:
@@ -204,6 +210,7 @@ def _moment(text: str) -> datetime:
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
+@sensitive_variables()
 def _read_secret() -> str:
     # One line end is the terminal's or the script's; everything else is the secret's own.
     secret = sys.stdin.read().removesuffix("\n").removesuffix("\r")
@@ -360,4 +367,6 @@ def _value(consumer: LtiConsumer, name: str, value: Any) -> Any:
         return None
     if isinstance(field, models.CharField | models.TextField) and not isinstance(value, str):
         raise ValidationError("this is no text.")
+    if isinstance(field, models.BooleanField):
+        value = _SWITCHES.get(str(value).strip().lower(), value)
     return field.clean(value, consumer) if name in _SECRETS else field.to_python(value)

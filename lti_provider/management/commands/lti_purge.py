@@ -49,11 +49,11 @@ class Command(BaseCommand):
         guests = self._purge_guests(
             _ago(conf.guest_retention_days if guest_days is None else guest_days)
         )
-        secrets = LtiConsumer.objects.forget_secrets(before)
+        ended = LtiConsumer.objects.forget_secrets(before)
         grades = LtiResult.objects.purge_nobodys()
         self.stdout.write(
             f"Deleted {launches} launches received before {before:%Y-%m-%d %H:%M}, {guests} guest "
-            f"accounts, {secrets} previous secrets and {grades} grades of erased people; "
+            f"accounts, {ended} previous secrets and {grades} grades of erased people; "
             f"emptied {waiting} launches never entered."
         )
 
