@@ -55,7 +55,7 @@ class Conf:
         [], "Path prefixes, in whole segments, that `lti/launch/<path>` may lead to."
     )
     timestamp_window: int = _setting(
-        300, "Seconds that an LMS's clock may differ from ours, both ways."
+        300, "Seconds that an LMS's clock may differ from ours, both ways; a day (86400) at most."
     )
     enter_lifetime: int = _setting(
         300, "Seconds between a launch and the session that it may still become."
