@@ -13,7 +13,15 @@ from django.utils import timezone
 
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.message import host_of
-from lti_provider.models import Attempt, Fate, LtiConsumer, LtiResult, LtiServiceHost
+from lti_provider.models import (
+    Attempt,
+    Fate,
+    LtiConsumer,
+    LtiResult,
+    LtiServiceBreaker,
+    LtiServiceHost,
+    Route,
+)
 from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
 from lti_provider.outcomes.egress import HttpAnswer
 from lti_provider.signals import score_delivered, score_failed
@@ -91,12 +99,24 @@ def many(consumer, url, count, prefix="s", score=0.5):
 
 def make_due():
     LtiResult.objects.filter(state=State.WAITING).update(next_attempt_at=timezone.now())
-    LtiServiceHost.objects.update(paused_until=None)
+    LtiServiceBreaker.objects.update(paused_until=None)
+
+
+def route_of(result):
+    return Route(result.lti_consumer_id, result.service_host)
+
+
+def break_off(result, **changes):
+    """What deliverers know after failures where a result goes."""
+    route = route_of(result)
+    return LtiServiceBreaker.objects.create(
+        lti_consumer_id=route.consumer, host=route.host, **changes
+    )
 
 
 def settle(result, **attempt):
     """What a deliverer writes when its attempt ended so."""
-    leased = LtiServiceHost.objects.lease(result.service_host).results[0]
+    leased = LtiServiceHost.objects.lease(route_of(result)).results[0]
     return LtiResult.objects.settle(leased, Attempt(**attempt))
 
 
@@ -395,10 +415,10 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
     gradebook.behave = None
     result.submit_score(0)
-    lease = LtiServiceHost.objects.lease(result.service_host)
+    lease = LtiServiceHost.objects.lease(route_of(result))
     [leased] = lease.results
     LtiResult.objects.get().submit_score(1)
-    assert LtiServiceHost.objects.lease(result.service_host) is None
+    assert LtiServiceHost.objects.lease(route_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
     assert LtiResult.objects.settle(leased, send(leased)) is None
     assert gradebook.grades == {result.sourcedid: "0.0"}
@@ -408,7 +428,7 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
 def test_a_newer_score_waits_for_what_may_still_land(result):
     result.submit_score(0)
-    [leased] = LtiServiceHost.objects.lease(result.service_host).results
+    [leased] = LtiServiceHost.objects.lease(route_of(result)).results
     LtiResult.objects.get().submit_score(1)
     LtiResult.objects.settle(leased, Attempt(fate=Fate.RETRY, code="timeout", may_land=True))
     newer = LtiResult.objects.get()
@@ -418,7 +438,7 @@ def test_a_newer_score_waits_for_what_may_still_land(result):
 
 def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
     result.submit_score(0.5)
-    assert LtiServiceHost.objects.lease(result.service_host)
+    assert LtiServiceHost.objects.lease(route_of(result))
     with time_machine.travel(timezone.now() + timedelta(seconds=2)):
         assert not LtiResult.objects.recover()
     with time_machine.travel(timezone.now() + timedelta(seconds=4)):
@@ -429,7 +449,7 @@ def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
 
 def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, gradebook):
     result.submit_score(0)
-    [stale] = LtiServiceHost.objects.lease(result.service_host).results
+    [stale] = LtiServiceHost.objects.lease(route_of(result)).results
     with time_machine.travel(timezone.now() + timedelta(seconds=4)):
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
@@ -441,7 +461,7 @@ def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, 
 
 def test_a_late_answer_does_not_undo_giving_up(result):
     result.submit_score(0.5)
-    [leased] = LtiServiceHost.objects.lease(result.service_host).results
+    [leased] = LtiServiceHost.objects.lease(route_of(result)).results
     LtiResult.objects.all().give_up()
     LtiResult.objects.settle(leased, Attempt(fate=Fate.DELIVERED))
     assert LtiResult.objects.get().state == State.FAILED
@@ -479,13 +499,13 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
     deliver_due()
     asked = len(gradebook.received)
     assert 5 <= asked <= 7
-    host = LtiServiceHost.objects.get()
+    host = LtiServiceBreaker.objects.get()
     assert host.is_open
     assert host.is_paused(timezone.now())
     assert host.failing_since
     assert "500" in host.reason
     assert str(host) == f"127.0.0.1:{gradebook.port}"
-    LtiServiceHost.objects.update(paused_until=None)
+    LtiServiceBreaker.objects.update(paused_until=None)
     deliver_due()
     assert len(gradebook.received) == asked + 1
     gradebook.behave = None
@@ -521,10 +541,10 @@ def test_a_throttled_host_gets_nothing_until_then(lms, gradebook):
 def test_a_pause_that_another_deliverer_noted_counts_at_once(result):
     result.submit_score(1)
     later = timezone.now() + timedelta(minutes=1)
-    LtiServiceHost.objects.create(host=result.service_host, paused_until=later)
-    assert LtiServiceHost.objects.lease(result.service_host) is None
-    LtiServiceHost.objects.update(paused_until=timezone.now())
-    assert LtiServiceHost.objects.lease(result.service_host)
+    break_off(result, paused_until=later)
+    assert LtiServiceHost.objects.lease(route_of(result)) is None
+    LtiServiceBreaker.objects.update(paused_until=timezone.now())
+    assert LtiServiceHost.objects.lease(route_of(result))
 
 
 def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
@@ -534,9 +554,7 @@ def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
     old = LtiResult.objects.exclude(pk=fresh.pk)
     old.update(submitted_at=long_ago, next_attempt_at=long_ago)
     gradebook.behave = always(500)
-    LtiServiceHost.objects.create(
-        host=fresh.service_host, failures=9, failing_since=timezone.now() - timedelta(days=5.5)
-    )
+    break_off(fresh, failures=9, failing_since=timezone.now() - timedelta(days=5.5))
     tally = deliver_due()
     assert tally.failed == 3
     assert len(heard) == 3

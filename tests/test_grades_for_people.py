@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from lti_provider.checks import check_settings
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiServiceHost
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiServiceBreaker
 from lti_provider.outcomes import deliver_due
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope
@@ -18,7 +18,7 @@ from tests.test_delivery import many
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/lti_provider/ltiresult/"
-HOSTS = "/admin/lti_provider/ltiservicehost/"
+HOSTS = "/admin/lti_provider/ltiservicebreaker/"
 CONSUMERS = "/admin/lti_provider/lticonsumer/"
 
 
@@ -174,7 +174,7 @@ def test_a_paused_host_is_tried_at_once(admin_client, result, gradebook):
     gradebook.behave = None
     LtiResult.objects.update(next_attempt_at=timezone.now())
     assert deliver_due().delivered == 0
-    host = LtiServiceHost.objects.get()
+    host = LtiServiceBreaker.objects.get()
     assert (
         "1 host will be tried." in do(admin_client, "try_now", host, where=HOSTS).content.decode()
     )
