@@ -10,6 +10,8 @@ import time_machine
 from django.core.management import call_command
 from django.db import connections, transaction
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.message import host_of
@@ -22,6 +24,8 @@ from lti_provider.models import (
     LtiServiceHost,
     Route,
 )
+from lti_provider.models.result import delay_after
+from lti_provider.models.service_host import pause_after
 from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
 from lti_provider.outcomes.egress import HttpAnswer
 from lti_provider.signals import score_delivered, score_failed
@@ -248,6 +252,11 @@ def test_success_decides_whatever_the_status(result, gradebook):
         ("-5", None),
         ("١٢", None),
         ("Sat, 01 Jan 2000 00:00:00 GMT", 0),
+        ("Sat, 01 Jan 2000 00:00:00 +" + "9" * 30, None),
+        ("Sat, 01 Jan " + "9" * 30 + " 00:00:00 GMT", None),
+        ("Sat, 01 Jan 2000 " + "9" * 30 + ":00:00 GMT", None),
+        ("Sat, 01 Jan 2000 00:00:00 +9999", None),
+        ("9" * 60_000, 999_999_999),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text, seconds):
@@ -259,6 +268,71 @@ def test_retry_after_is_seconds_or_a_date(text, seconds):
 def test_retry_after_a_date_to_come(zone):
     answer = HttpAnswer(429, f"Tue, 01 Jan 2030 12:01:00 {zone}", b"")
     assert sending._retry_after(answer) == 60
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ Jan \d+ \d+:\d+:\d+ [+-]\d+"))
+def test_retry_after_is_a_wait_whatever_an_lms_says(text):
+    wait = sending._retry_after(HttpAnswer(429, text, b""))
+    assert wait is None or wait >= 0
+    attempt = Attempt(fate=Fate.RETRY, retry_after=wait)
+    assert pause_after(attempt, 0) <= timedelta(hours=6)
+    assert delay_after(attempt, 0, 0) <= timedelta(hours=6)
+
+
+def test_a_score_beyond_all_bounds_says_what_is_wrong(result, gradebook):
+    gradebook.behave = always(200, envelope(body=score_body("1E+9999999" + "9" * 1000)))
+    with pytest.raises(ScoreNotRead) as caught:
+        result.read_score()
+    assert str(caught.value) == (
+        f"The learning platform answered “1E+9999999{'9' * 30}”, which is not a score."
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 200 OK\r\nContent-Length: " + "9" * 6000,
+        "HTTP/1.1 200 OK\r\nContent-Length: -1",
+        "HTTP/1.1 " + "9" * 6000 + " OK\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + "f" * 6000,
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1",
+    ],
+    ids=["length", "negative length", "status", "chunk", "negative chunk"],
+)
+def test_numbers_of_http_beyond_all_bounds_are_retried(result, gradebook, head):
+    def behave(book, received, handler):
+        handler.connection.sendall(f"{head}\r\n\r\n".encode())
+        handler.close_connection = True
+
+    gradebook.behave = behave
+    result.submit_score(1)
+    assert deliver_due().retried == 1
+    assert LtiResult.objects.get().last_code in ("unreachable", "not_understood", "too_large")
+    with pytest.raises(ScoreNotRead):
+        result.read_score()
+
+
+def test_an_attempt_that_never_reached_the_host_does_not_close_its_breaker(lms, gradebook):
+    [result] = many(lms.consumer, gradebook.url, 1)
+    breaker = break_off(result, failures=3, last_code="timeout")
+    LtiConsumer.objects.update(outcome_networks="")
+    assert deliver_due().retried == 1
+    breaker.refresh_from_db()
+    assert breaker.failures == 3
+    LtiConsumer.objects.update(outcome_networks="127.0.0.0/8")
+    make_due()
+    assert deliver_due().delivered == 1
+    breaker.refresh_from_db()
+    assert breaker.failures == 0
+
+
+def test_a_plain_400_is_not_called_a_redirect(result, gradebook):
+    gradebook.behave = always(400, b"Bad Request")
+    result.submit_score(1)
+    deliver_due()
+    result.refresh_from_db()
+    assert result.last_code == "client_error"
+    assert result.reason == "The learning platform answered with HTTP status 400."
 
 
 def test_what_is_unsupported_is_remembered_and_not_asked_again(result, gradebook, heard):
@@ -308,8 +382,6 @@ def test_attempts_end_after_days(result, gradebook, heard):
 
 
 def test_the_jitter_is_full_and_bounded():
-    from lti_provider.models.result import delay_after
-
     later = Attempt(fate=Fate.RETRY)
     first = [delay_after(later, 0, 0).total_seconds() for _ in range(200)]
     assert max(first) <= 30
@@ -354,7 +426,9 @@ def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
         (always(200, envelope("unsupported", "no reading")), "unsupported"),
         (always(200, FAILURE), "refused"),
         (always(500), "server_error"),
-        (always(200, envelope(body=score_body("abc"))), "not_understood"),
+        (always(200, envelope(body=score_body("abc"))), "not_a_score"),
+        (always(200, envelope(body=score_body("1E+9999999"))), "not_a_score"),
+        (always(429, Retry_After="Tue, 01 Jan 2030 12:01:00 +" + "9" * 30), "throttled"),
         (always(200, b"x" * 70_000), "too_large"),
     ],
 )
@@ -516,8 +590,6 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
 
 
 def test_a_pause_grows_to_a_quarter_of_an_hour():
-    from lti_provider.models.service_host import pause_after
-
     failed = Attempt(fate=Fate.RETRY, code="timeout", host_answers=False)
     assert pause_after(failed, 4) == timedelta(0)
     assert timedelta(seconds=15) <= pause_after(failed, 5) <= timedelta(seconds=30)
