@@ -168,6 +168,4 @@ def test_two_consumers_of_a_dead_host_try_it_in_turn(honest, hostile, gradebook)
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
         deliver_due()
     tried = [received.oauth["oauth_consumer_key"] for received in gradebook.received[before:]]
-    assert sorted(tried) == sorted(
-        [honest.consumer.consumer_key, hostile.consumer.consumer_key]
-    )
+    assert sorted(tried) == sorted([honest.consumer.consumer_key, hostile.consumer.consumer_key])

@@ -107,9 +107,7 @@ def test_a_loop_outlasts_database_errors_and_says_so_once(consumer, gradebook, l
     assert line.error in ("OperationalError", "ProgrammingError")
 
 
-def test_a_grade_whose_answer_could_not_be_written_is_sent_again(
-    consumer, gradebook, loop, caplog
-):
+def test_a_grade_whose_answer_could_not_be_written_is_sent_again(consumer, gradebook, loop, caplog):
     away, back = threading.Event(), threading.Event()
 
     def answer_when_the_table_is_gone(book, received, handler):
@@ -225,8 +223,7 @@ def kill_other_connections():
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id FROM information_schema.processlist "
-            "WHERE db = %s AND id <> connection_id()",
+            "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> connection_id()",
             [name],
         )
         for (number,) in cursor.fetchall():

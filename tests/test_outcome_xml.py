@@ -188,7 +188,7 @@ def test_a_read_score(sent, score):
         "9" * 60_000,
         "0." + "0" * 60_000 + "1",
         "1_0",
-        "٠.٥",
+        "\u0660.\u0665",
     ],
 )
 def test_a_read_score_that_is_none(sent):

@@ -94,8 +94,9 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
     ) -> LtiResult | None:
         """The result of a launch, with the newest of what the LMS calls it; ``known`` saves a read.
 
-        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names none, such as a teacher's, takes nothing from an older one. Writes once,
-        and only what changed.
+        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names
+        none, such as a teacher's, takes nothing from an older one. Writes once, and only what
+        changed.
         """
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
