@@ -578,7 +578,7 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
     assert host.is_paused(timezone.now())
     assert host.failing_since
     assert "500" in host.reason
-    assert str(host) == f"127.0.0.1:{gradebook.port}"
+    assert str(host) == str(LtiServiceHost.objects.get()) == f"127.0.0.1:{gradebook.port}"
     LtiServiceBreaker.objects.update(paused_until=None)
     deliver_due()
     assert len(gradebook.received) == asked + 1
