@@ -51,6 +51,13 @@ SCORE_FAILED = Event(
     name="score_failed", level=logging.WARNING, fields=("consumer", "result", "code")
 )
 SCORE_NOT_SENT = Event(name="score_not_sent", level=logging.ERROR, fields=("result",))
+DELIVERER_LOST_DATABASE = Event(
+    # The kind of database error; the deliverer goes on trying.
+    name="deliverer_lost_database",
+    level=logging.ERROR,
+    fields=("error",),
+)
+DELIVERER_FOUND_DATABASE = Event(name="deliverer_found_database", level=logging.INFO, fields=())
 BACKGROUND_DELIVERY_FAILED = Event(
     name="score_background_delivery_failed", level=logging.ERROR, fields=()
 )
@@ -68,6 +75,8 @@ EVENTS = (
     SCORE_DELAYED,
     SCORE_FAILED,
     SCORE_NOT_SENT,
+    DELIVERER_LOST_DATABASE,
+    DELIVERER_FOUND_DATABASE,
     BACKGROUND_DELIVERY_FAILED,
 )
 

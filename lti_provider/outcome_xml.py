@@ -21,6 +21,8 @@ from defusedxml.ElementTree import DefusedXMLParser
 NAMESPACE = "http://www.imsglobal.org/services/ltiv1p1/xsd/imsoms_v1p0"
 
 _DEPTH = 32
+# Canvas gives more than 1 for extra credit, others 100; an exponent is Java's way.
+_NUMBER = re.compile(r"[+-]?[0-9]{0,9}\.?[0-9]{0,30}(E[+-]?[0-9]{1,2})?", re.IGNORECASE)
 _STATUS = "imsx_POXHeader/imsx_POXResponseHeaderInfo/imsx_statusInfo"
 _SCORE = "imsx_POXBody/readResultResponse/result/resultScore/textString"
 # What XML 1.0 §2.2 has no place for, surrogates included.
@@ -52,6 +54,10 @@ class NotAnOutcome(ValueError):
     """An answer that is no imsx_POXEnvelopeResponse with exactly one known code."""
 
 
+class NotAScore(ValueError):
+    """A score that is not a number, or out of all bounds."""
+
+
 @dataclass(frozen=True)
 class OutcomeAnswer:
     """What an LMS answered: its code, its words and, to a read, its score."""
@@ -62,16 +68,15 @@ class OutcomeAnswer:
 
     @property
     def score(self) -> Decimal | None:
-        """The score of a read, None if there is no grade. Raises NotAnOutcome."""
+        """The score of a read, None if there is no grade. Raises NotAScore."""
         if not self.score_text:
             return None
+        if not _NUMBER.fullmatch(self.score_text):
+            raise NotAScore(self.score_text)
         try:
-            score = Decimal(self.score_text)
+            return Decimal(self.score_text)
         except InvalidOperation:
-            score = Decimal("NaN")
-        if not score.is_finite():
-            raise NotAnOutcome(self.score_text)
-        return score
+            raise NotAScore(self.score_text) from None
 
 
 def is_xml_text(text: str) -> bool:

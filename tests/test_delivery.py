@@ -10,11 +10,23 @@ import time_machine
 from django.core.management import call_command
 from django.db import connections, transaction
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.message import host_of
-from lti_provider.models import Attempt, Fate, LtiConsumer, LtiResult, LtiServiceHost
+from lti_provider.models import (
+    Attempt,
+    Fate,
+    LtiConsumer,
+    LtiResult,
+    LtiServiceBreaker,
+    LtiServiceHost,
+    Route,
+)
+from lti_provider.models.result import delay_after
+from lti_provider.models.service_host import pause_after
 from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
 from lti_provider.outcomes.egress import HttpAnswer
 from lti_provider.signals import score_delivered, score_failed
@@ -95,12 +107,24 @@ def many(consumer, url, count, prefix="s", score=0.5):
 
 def make_due():
     LtiResult.objects.filter(state=State.WAITING).update(next_attempt_at=timezone.now())
-    LtiServiceHost.objects.update(paused_until=None)
+    LtiServiceBreaker.objects.update(paused_until=None)
+
+
+def route_of(result):
+    return Route(result.lti_consumer_id, result.service_host)
+
+
+def break_off(result, **changes):
+    """What deliverers know after failures where a result goes."""
+    route = route_of(result)
+    return LtiServiceBreaker.objects.create(
+        lti_consumer_id=route.consumer, host=route.host, **changes
+    )
 
 
 def settle(result, **attempt):
     """What a deliverer writes when its attempt ended so."""
-    leased = LtiServiceHost.objects.lease(result.service_host).results[0]
+    leased = LtiServiceHost.objects.lease(route_of(result)).results[0]
     return LtiResult.objects.settle(leased, Attempt(**attempt))
 
 
@@ -169,7 +193,8 @@ def test_what_real_services_answered(result, gradebook, case):
         assert result.state == State.DELIVERED
     else:
         assert result.state == State.WAITING
-        assert result.last_code == ("server_error" if case["status"] == 500 else "refused")
+        refused = "unauthorized" if "signature" in case["body"] else "refused"
+        assert result.last_code == ("server_error" if case["status"] == 500 else refused)
         assert "<" not in result.reason
         assert result.sourcedid not in result.reason
 
@@ -232,6 +257,11 @@ def test_success_decides_whatever_the_status(result, gradebook):
         ("-5", None),
         ("١٢", None),
         ("Sat, 01 Jan 2000 00:00:00 GMT", 0),
+        ("Sat, 01 Jan 2000 00:00:00 +" + "9" * 30, None),
+        ("Sat, 01 Jan " + "9" * 30 + " 00:00:00 GMT", None),
+        ("Sat, 01 Jan 2000 " + "9" * 30 + ":00:00 GMT", None),
+        ("Sat, 01 Jan 2000 00:00:00 +9999", None),
+        ("9" * 60_000, 999_999_999),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text, seconds):
@@ -243,6 +273,71 @@ def test_retry_after_is_seconds_or_a_date(text, seconds):
 def test_retry_after_a_date_to_come(zone):
     answer = HttpAnswer(429, f"Tue, 01 Jan 2030 12:01:00 {zone}", b"")
     assert sending._retry_after(answer) == 60
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ Jan \d+ \d+:\d+:\d+ [+-]\d+"))
+def test_retry_after_is_a_wait_whatever_an_lms_says(text):
+    wait = sending._retry_after(HttpAnswer(429, text, b""))
+    assert wait is None or wait >= 0
+    attempt = Attempt(fate=Fate.RETRY, retry_after=wait)
+    assert pause_after(attempt, 0) <= timedelta(hours=6)
+    assert delay_after(attempt, 0, 0) <= timedelta(hours=6)
+
+
+def test_a_score_beyond_all_bounds_says_what_is_wrong(result, gradebook):
+    gradebook.behave = always(200, envelope(body=score_body("1E+9999999" + "9" * 1000)))
+    with pytest.raises(ScoreNotRead) as caught:
+        result.read_score()
+    assert str(caught.value) == (
+        f"The learning platform answered “1E+9999999{'9' * 30}”, which is not a score."
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 200 OK\r\nContent-Length: " + "9" * 6000,
+        "HTTP/1.1 200 OK\r\nContent-Length: -1",
+        "HTTP/1.1 " + "9" * 6000 + " OK\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + "f" * 6000,
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1",
+    ],
+    ids=["length", "negative length", "status", "chunk", "negative chunk"],
+)
+def test_numbers_of_http_beyond_all_bounds_are_retried(result, gradebook, head):
+    def behave(book, received, handler):
+        handler.connection.sendall(f"{head}\r\n\r\n".encode())
+        handler.close_connection = True
+
+    gradebook.behave = behave
+    result.submit_score(1)
+    assert deliver_due().retried == 1
+    assert LtiResult.objects.get().last_code in ("unreachable", "not_understood", "too_large")
+    with pytest.raises(ScoreNotRead):
+        result.read_score()
+
+
+def test_an_attempt_that_never_reached_the_host_does_not_close_its_breaker(lms, gradebook):
+    [result] = many(lms.consumer, gradebook.url, 1)
+    breaker = break_off(result, failures=3, last_code="timeout")
+    LtiConsumer.objects.update(outcome_networks="")
+    assert deliver_due().retried == 1
+    breaker.refresh_from_db()
+    assert breaker.failures == 3
+    LtiConsumer.objects.update(outcome_networks="127.0.0.0/8")
+    make_due()
+    assert deliver_due().delivered == 1
+    breaker.refresh_from_db()
+    assert breaker.failures == 0
+
+
+def test_a_plain_400_is_not_called_a_redirect(result, gradebook):
+    gradebook.behave = always(400, b"Bad Request")
+    result.submit_score(1)
+    deliver_due()
+    result.refresh_from_db()
+    assert result.last_code == "client_error"
+    assert result.reason == "The learning platform answered with HTTP status 400."
 
 
 def test_what_is_unsupported_is_remembered_and_not_asked_again(result, gradebook, heard):
@@ -292,8 +387,6 @@ def test_attempts_end_after_days(result, gradebook, heard):
 
 
 def test_the_jitter_is_full_and_bounded():
-    from lti_provider.models.result import delay_after
-
     later = Attempt(fate=Fate.RETRY)
     first = [delay_after(later, 0, 0).total_seconds() for _ in range(200)]
     assert max(first) <= 30
@@ -338,7 +431,8 @@ def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
         (always(200, envelope("unsupported", "no reading")), "unsupported"),
         (always(200, FAILURE), "refused"),
         (always(500), "server_error"),
-        (always(200, envelope(body=score_body("abc"))), "not_understood"),
+        (always(200, envelope(body=score_body("abc"))), "not_a_score"),
+        (always(429, Retry_After="Tue, 01 Jan 2030 12:01:00 +" + "9" * 30), "throttled"),
         (always(200, b"x" * 70_000), "too_large"),
     ],
 )
@@ -399,10 +493,10 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
     gradebook.behave = None
     result.submit_score(0)
-    lease = LtiServiceHost.objects.lease(result.service_host)
+    lease = LtiServiceHost.objects.lease(route_of(result))
     [leased] = lease.results
     LtiResult.objects.get().submit_score(1)
-    assert LtiServiceHost.objects.lease(result.service_host) is None
+    assert LtiServiceHost.objects.lease(route_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
     assert LtiResult.objects.settle(leased, send(leased)) is None
     assert gradebook.grades == {result.sourcedid: "0.0"}
@@ -412,7 +506,7 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
 def test_a_newer_score_waits_for_what_may_still_land(result):
     result.submit_score(0)
-    [leased] = LtiServiceHost.objects.lease(result.service_host).results
+    [leased] = LtiServiceHost.objects.lease(route_of(result)).results
     LtiResult.objects.get().submit_score(1)
     before = timezone.now()
     LtiResult.objects.settle(leased, Attempt(fate=Fate.RETRY, code="timeout", may_land=True))
@@ -423,7 +517,7 @@ def test_a_newer_score_waits_for_what_may_still_land(result):
 
 def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
     result.submit_score(0.5)
-    assert LtiServiceHost.objects.lease(result.service_host)
+    assert LtiServiceHost.objects.lease(route_of(result))
     with time_machine.travel(timezone.now() + TIMEOUT):
         assert not LtiResult.objects.recover()
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
@@ -434,7 +528,7 @@ def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
 
 def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, gradebook):
     result.submit_score(0)
-    [stale] = LtiServiceHost.objects.lease(result.service_host).results
+    [stale] = LtiServiceHost.objects.lease(route_of(result)).results
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
@@ -446,7 +540,7 @@ def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, 
 
 def test_a_late_answer_does_not_undo_giving_up(result):
     result.submit_score(0.5)
-    [leased] = LtiServiceHost.objects.lease(result.service_host).results
+    [leased] = LtiServiceHost.objects.lease(route_of(result)).results
     LtiResult.objects.all().give_up()
     LtiResult.objects.settle(leased, Attempt(fate=Fate.DELIVERED))
     assert LtiResult.objects.get().state == State.FAILED
@@ -484,13 +578,13 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
     deliver_due()
     asked = len(gradebook.received)
     assert 5 <= asked <= 7
-    host = LtiServiceHost.objects.get()
+    host = LtiServiceBreaker.objects.get()
     assert host.is_open
     assert host.is_paused(timezone.now())
     assert host.failing_since
     assert "500" in host.reason
-    assert str(host) == f"127.0.0.1:{gradebook.port}"
-    LtiServiceHost.objects.update(paused_until=None)
+    assert str(host) == str(LtiServiceHost.objects.get()) == f"127.0.0.1:{gradebook.port}"
+    LtiServiceBreaker.objects.update(paused_until=None)
     deliver_due()
     assert len(gradebook.received) == asked + 1
     gradebook.behave = None
@@ -501,8 +595,6 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
 
 
 def test_a_pause_grows_to_a_quarter_of_an_hour():
-    from lti_provider.models.service_host import pause_after
-
     failed = Attempt(fate=Fate.RETRY, code="timeout", host_answers=False)
     assert pause_after(failed, 4) == timedelta(0)
     assert timedelta(seconds=15) <= pause_after(failed, 5) <= timedelta(seconds=30)
@@ -526,10 +618,10 @@ def test_a_throttled_host_gets_nothing_until_then(lms, gradebook):
 def test_a_pause_that_another_deliverer_noted_counts_at_once(result):
     result.submit_score(1)
     later = timezone.now() + timedelta(minutes=1)
-    LtiServiceHost.objects.create(host=result.service_host, paused_until=later)
-    assert LtiServiceHost.objects.lease(result.service_host) is None
-    LtiServiceHost.objects.update(paused_until=timezone.now())
-    assert LtiServiceHost.objects.lease(result.service_host)
+    break_off(result, paused_until=later)
+    assert LtiServiceHost.objects.lease(route_of(result)) is None
+    LtiServiceBreaker.objects.update(paused_until=timezone.now())
+    assert LtiServiceHost.objects.lease(route_of(result))
 
 
 def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
@@ -539,9 +631,7 @@ def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
     old = LtiResult.objects.exclude(pk=fresh.pk)
     old.update(submitted_at=long_ago, next_attempt_at=long_ago)
     gradebook.behave = always(500)
-    LtiServiceHost.objects.create(
-        host=fresh.service_host, failures=9, failing_since=timezone.now() - timedelta(days=5.5)
-    )
+    break_off(fresh, failures=9, failing_since=timezone.now() - timedelta(days=5.5))
     tally = deliver_due()
     assert tally.failed == 3
     assert len(heard) == 3

@@ -374,13 +374,14 @@ def authority(monkeypatch, tmp_path):
 
 
 @contextmanager
-def serve_tls(certificate, behave=None):
+def serve_tls(certificate, behave=None, pause=0.0):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     names = []
     context.sni_callback = lambda connection, name, context: names.append(name)
 
     def talk(connection):
+        time.sleep(pause)
         with context.wrap_socket(connection, server_side=True) as secure:
             read_request(secure)
             (behave or answer(b"secure"))(secure)
@@ -423,6 +424,50 @@ def test_a_stranger_s_certificate_is_refused(authority, monkeypatch):
 def test_a_handshake_counts_too(authority):
     with serve(stall) as server:
         error = refusal(server.port, scheme="https", timeout=SHORT)
+    assert (error.code, error.may_land) == ("timeout", False)
+
+
+def slow_resolver(seconds):
+    def getaddrinfo(host, port, *_args, **_kwargs):
+        time.sleep(seconds)
+        return [(socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
+
+    return getaddrinfo
+
+
+def test_a_handshake_gets_what_the_name_left_of_the_deadline(authority, monkeypatch):
+    # Either alone is in time; the host would answer if it were given longer.
+    monkeypatch.setattr(socket, "getaddrinfo", slow_resolver(0.6))
+    with serve_tls(authority.issue_cert("lms.example"), pause=0.6) as (port, _names):
+        error = refusal(port, host="lms.example", scheme="https", timeout=1)
+        assert (error.code, error.may_land) == ("timeout", False)
+        assert send(port, host="lms.example", scheme="https", timeout=20).body == b"secure"
+
+
+def test_connecting_gets_what_the_name_left_of_the_deadline(monkeypatch):
+    # A full queue drops what asks to connect, and the system asks again a second later.
+    monkeypatch.setattr(socket, "getaddrinfo", slow_resolver(0.6))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    ends: list[socket.socket] = []
+
+    def take_all():
+        with suppress(OSError):
+            while True:
+                ends.append(listener.accept()[0])
+
+    with listener:
+        port = listener.getsockname()[1]
+        with suppress(TimeoutError):
+            while True:
+                ends.append(socket.create_connection(("127.0.0.1", port), timeout=0.2))
+        timer = threading.Timer(1.2, take_all)
+        timer.start()
+        error = refusal(port, timeout=1)
+        timer.join(1)
+        listener.shutdown(socket.SHUT_RDWR)
+        timer.join()
+    for end in ends:
+        end.close()
     assert (error.code, error.may_land) == ("timeout", False)
 
 

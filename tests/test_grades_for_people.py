@@ -9,16 +9,17 @@ from django.test import Client
 from django.utils import timezone
 
 from lti_provider.checks import check_settings
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiServiceHost
+from lti_provider.exceptions import ScoreNotRead
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiServiceBreaker
 from lti_provider.outcomes import deliver_due
 from lti_provider.testing import FakeLms
-from tests.lms_service import always, envelope
+from tests.lms_service import always, envelope, score_body
 from tests.test_delivery import many
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/lti_provider/ltiresult/"
-HOSTS = "/admin/lti_provider/ltiservicehost/"
+HOSTS = "/admin/lti_provider/ltiservicebreaker/"
 CONSUMERS = "/admin/lti_provider/lticonsumer/"
 
 
@@ -174,7 +175,7 @@ def test_a_paused_host_is_tried_at_once(admin_client, result, gradebook):
     gradebook.behave = None
     LtiResult.objects.update(next_attempt_at=timezone.now())
     assert deliver_due().delivered == 0
-    host = LtiServiceHost.objects.get()
+    host = LtiServiceBreaker.objects.get()
     assert (
         "1 host will be tried." in do(admin_client, "try_now", host, where=HOSTS).content.decode()
     )
@@ -254,6 +255,40 @@ def test_a_teacher_s_page_says_why(rf, lms, refused):
     given = "{% load lti_provider %}{% lti_grade_status result %}"
     assert "“Past" in rendered(rf, launch, given, result=refused)
     assert "“Past" not in rendered(rf, None, given, result=refused)
+
+
+#: A line break, a bell, an override of the direction, an isolate, a mark and a blank of no width.
+HOSTILE_WORDS = "Closed\n\x85\x9b\u202edeb\u2066low\u200f\u200b\ufeff\u2028 <b>end"
+
+
+@pytest.mark.parametrize("state", ["waiting", "failed"])
+def test_words_of_an_lms_cannot_change_how_a_page_reads(
+    rf, lms, result, gradebook, admin_client, state
+):
+    gradebook.behave = always(422, envelope("failure", HOSTILE_WORDS))
+    result.submit_score(0.85)
+    LtiResult.objects.update(refusals=0 if state == "waiting" else 3)
+    deliver_due()
+    result.refresh_from_db()
+    assert result.state == state
+    teacher = teacher_of(lms)
+    launch = LtiLaunch.objects.with_all().latest("pk")
+    given = "{% load lti_provider %}{% lti_grade_status result %}"
+    pages = [
+        rendered(rf, launch, given, result=result),
+        state_of(teacher, result).json()["reason"],
+        admin_client.get(LIST).content.decode(),
+        admin_client.get(f"{LIST}{result.pk}/change/").content.decode(),
+    ]
+    for page in pages:
+        assert "Closed deblow" in page
+        assert not set("\x85\x9b\u202e\u2066\u200f\u200b\ufeff\u2028") & set(page)
+
+
+def test_words_about_a_score_cannot_change_how_a_page_reads(result, gradebook):
+    gradebook.behave = always(200, envelope(body=score_body("1\u202e2\u2066")))
+    with pytest.raises(ScoreNotRead, match="“12”"):
+        result.read_score()
 
 
 def resend(capsys, *arguments):

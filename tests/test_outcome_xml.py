@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lti_provider.outcome_xml import (
     CodeMajor,
     NotAnOutcome,
+    NotAScore,
     NotXml,
     Operation,
     build_request,
@@ -155,13 +156,41 @@ def test_codes_may_have_blanks_and_capitals():
     assert parse_answer(envelope(" Success\n")).code is CodeMajor.SUCCESS
 
 
-@pytest.mark.parametrize(("sent", "score"), [("0.85", "0.85"), ("", None), (" 1 ", "1")])
+@pytest.mark.parametrize(
+    ("sent", "score"),
+    [
+        ("0.85", "0.85"),
+        ("", None),
+        (" 1 ", "1"),
+        (".5", "0.5"),
+        ("1.25", "1.25"),
+        ("100", "100"),
+        ("8.0E-4", "0.0008"),
+    ],
+)
 def test_a_read_score(sent, score):
     answer = parse_answer(envelope(body=score_body(sent)))
     assert answer.score == (None if score is None else Decimal(score))
 
 
-@pytest.mark.parametrize("sent", ["abc", "NaN", "Infinity", "0,5"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "abc",
+        "NaN",
+        "Infinity",
+        "0,5",
+        ".",
+        "E5",
+        "1E+9999999",
+        "1E-9999999",
+        "1E999",
+        "9" * 60_000,
+        "0." + "0" * 60_000 + "1",
+        "1_0",
+        "\u0660.\u0665",
+    ],
+)
 def test_a_read_score_that_is_none(sent):
-    with pytest.raises(NotAnOutcome):
+    with pytest.raises(NotAScore):
         _ = parse_answer(envelope(body=score_body(sent))).score

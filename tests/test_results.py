@@ -221,6 +221,23 @@ def test_what_is_no_score_is_refused(result, given, maximum):
 
 
 @pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        ("url, text", ("text", "t")),
+        ("url , text", ("text", "t")),
+        (" text", ("text", "t")),
+        ("text,ltiLaunchUrl", ("text", "t")),
+        ("urls, texts", ("", "")),
+    ],
+)
+def test_what_an_lms_accepts_may_have_blanks(client, lms, accepted, taken):
+    lms.launch(client, "/content/", ext_outcome_data_values_accepted=accepted)
+    LtiResult.objects.get().submit_score(1, text="t")
+    stored = LtiResult.objects.get()
+    assert (stored.data_name, stored.data) == taken
+
+
+@pytest.mark.parametrize(
     ("accepts", "given", "taken"),
     [
         ("url,text", {"url": "https://x.example", "text": "t"}, ("url", "https://x.example")),

@@ -45,18 +45,19 @@ def wake_up():
         score_submitted.disconnect(receiver)
 
 
-def command(*arguments, **options):
-    """A process of the site, on the test's database."""
+def command(*arguments, port=None, **options):
+    """A process of the site, on the test's database, by way of ``port``."""
     script = (
         "import sys, django; django.setup();"
         "from django.db import connection;"
         "connection.settings_dict['NAME'] = sys.argv[1];"
+        "connection.settings_dict['PORT'] = sys.argv[2] or connection.settings_dict['PORT'];"
         "from django.core.management import call_command;"
-        "call_command(*sys.argv[2:])"
+        "call_command(*sys.argv[3:])"
     )
     name = str(connection.settings_dict["NAME"])
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script, name, *arguments],
+        [sys.executable, "-W", "ignore", "-c", script, name, str(port or ""), *arguments],
         cwd=ROOT,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
         stdout=subprocess.PIPE,

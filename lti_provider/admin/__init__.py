@@ -3,7 +3,7 @@
 from lti_provider.admin.consumer import LtiConsumerAdmin
 from lti_provider.admin.launch import LtiLaunchAdmin
 from lti_provider.admin.people import LtiLinkEventAdmin, LtiResourceLinkAdmin, LtiUserAdmin
-from lti_provider.admin.result import LtiResultAdmin, LtiServiceHostAdmin
+from lti_provider.admin.result import LtiResultAdmin, LtiServiceBreakerAdmin
 
 __all__ = [
     "LtiConsumerAdmin",
@@ -11,6 +11,6 @@ __all__ = [
     "LtiLinkEventAdmin",
     "LtiResourceLinkAdmin",
     "LtiResultAdmin",
-    "LtiServiceHostAdmin",
+    "LtiServiceBreakerAdmin",
     "LtiUserAdmin",
 ]

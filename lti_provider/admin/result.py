@@ -12,14 +12,14 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
-from lti_provider.models import LtiResult, LtiServiceHost
+from lti_provider.models import LtiResult, LtiServiceBreaker
 from lti_provider.models.attempt import REASONS
 
 if TYPE_CHECKING:
     ResultModelAdmin = admin.ModelAdmin[LtiResult]
-    HostModelAdmin = admin.ModelAdmin[LtiServiceHost]
+    BreakerModelAdmin = admin.ModelAdmin[LtiServiceBreaker]
 else:
-    ResultModelAdmin = HostModelAdmin = admin.ModelAdmin
+    ResultModelAdmin = BreakerModelAdmin = admin.ModelAdmin
 
 _NOTHING = "-"
 
@@ -147,11 +147,19 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
         self.message_user(request, text % {"count": count}, level)
 
 
-@admin.register(LtiServiceHost)
-class LtiServiceHostAdmin(FilteredAdmin, HostModelAdmin):
-    """Which LMSs answer; a paused one gets no grades until its pause is over."""
+@admin.register(LtiServiceBreaker)
+class LtiServiceBreakerAdmin(FilteredAdmin, BreakerModelAdmin):
+    """Which LMSs do not answer; a paused one gets no grades until its pause is over."""
 
-    list_display = ("host", "failures", "failing_since", "paused_until", "last_answer")
+    list_display = (
+        "host",
+        "lti_consumer",
+        "failures",
+        "failing_since",
+        "paused_until",
+        "last_answer",
+    )
+    list_select_related = ("lti_consumer",)
     actions = ("try_now",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -159,24 +167,24 @@ class LtiServiceHostAdmin(FilteredAdmin, HostModelAdmin):
         return False
 
     def has_change_permission(
-        self, request: HttpRequest, obj: LtiServiceHost | None = None
+        self, request: HttpRequest, obj: LtiServiceBreaker | None = None
     ) -> bool:
         """Nothing is edited; the action asks for the right to."""
         return obj is None and super().has_change_permission(request, obj)
 
     def has_delete_permission(
-        self, request: HttpRequest, obj: LtiServiceHost | None = None
+        self, request: HttpRequest, obj: LtiServiceBreaker | None = None
     ) -> bool:
         """Limits would be forgotten with it."""
         return False
 
     @admin.display(description=_("last problem"), ordering="last_code")
-    def last_answer(self, host: LtiServiceHost) -> str:
+    def last_answer(self, breaker: LtiServiceBreaker) -> str:
         """Why attempts failed, while they do."""
-        return str(host.reason) or _NOTHING
+        return str(breaker.reason) or _NOTHING
 
     @admin.action(description=_("Try the selected hosts now"), permissions=["change"])
-    def try_now(self, request: HttpRequest, queryset: QuerySet[LtiServiceHost]) -> None:
+    def try_now(self, request: HttpRequest, queryset: QuerySet[LtiServiceBreaker]) -> None:
         """End their pause."""
         count = queryset.update(paused_until=None)
         text = ngettext("%(count)d host will be tried.", "%(count)d hosts will be tried.", count)

@@ -31,24 +31,9 @@ class Migration(migrations.Migration):
                 ("host", models.CharField(max_length=261, unique=True, verbose_name="host")),
                 ("claims", models.PositiveBigIntegerField(default=0, editable=False)),
                 ("next_request_at", models.DateTimeField(editable=False, null=True)),
-                (
-                    "failures",
-                    models.PositiveIntegerField(
-                        default=0, verbose_name="attempts without an answer"
-                    ),
-                ),
-                ("failing_since", models.DateTimeField(null=True, verbose_name="failing since")),
-                ("paused_until", models.DateTimeField(null=True, verbose_name="paused until")),
-                (
-                    "last_code",
-                    models.CharField(blank=True, max_length=20, verbose_name="last problem"),
-                ),
-                ("last_text", models.CharField(blank=True, editable=False, max_length=300)),
             ],
             options={
-                "verbose_name": "grade host",
-                "verbose_name_plural": "grade hosts",
-                "ordering": ("host",),
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -111,6 +96,7 @@ class Migration(migrations.Migration):
                         editable=False, null=True, verbose_name="previous secret last used"
                     ),
                 ),
+                ("rotations", models.PositiveIntegerField(default=0, editable=False)),
                 (
                     "expires_at",
                     models.DateTimeField(
@@ -574,6 +560,51 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="LtiServiceBreaker",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("host", models.CharField(max_length=261, verbose_name="host")),
+                (
+                    "failures",
+                    models.PositiveIntegerField(
+                        default=0, verbose_name="attempts without an answer"
+                    ),
+                ),
+                ("failing_since", models.DateTimeField(null=True, verbose_name="failing since")),
+                ("paused_until", models.DateTimeField(null=True, verbose_name="paused until")),
+                (
+                    "last_code",
+                    models.CharField(blank=True, max_length=20, verbose_name="last problem"),
+                ),
+                ("last_text", models.CharField(blank=True, editable=False, max_length=300)),
+                (
+                    "lti_consumer",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lti_service_breakers",
+                        to="lti_provider.lticonsumer",
+                        verbose_name="LTI consumer",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "grade host",
+                "verbose_name_plural": "grade hosts",
+                "ordering": ("host", "pk"),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("lti_consumer", "host"), name="lti_breaker_of_route"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="LtiResult",
             fields=[
                 (
@@ -593,6 +624,7 @@ class Migration(migrations.Migration):
                         blank=True, max_length=20, verbose_name="accepted beside scores"
                     ),
                 ),
+                ("rotation", models.PositiveIntegerField(default=0, editable=False)),
                 (
                     "score",
                     models.DecimalField(
@@ -852,13 +884,15 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="ltiresult",
             index=models.Index(
-                fields=["state", "next_attempt_at", "service_host"], name="lti_result_due"
+                fields=["state", "next_attempt_at", "lti_consumer", "service_host"],
+                name="lti_result_due",
             ),
         ),
         migrations.AddIndex(
             model_name="ltiresult",
             index=models.Index(
-                fields=["service_host", "state", "next_attempt_at"], name="lti_result_of_host"
+                fields=["service_host", "state", "lti_consumer", "next_attempt_at"],
+                name="lti_result_of_host",
             ),
         ),
         migrations.AddConstraint(

@@ -8,7 +8,7 @@ from lti_provider.models.link import LtiLinkEvent
 from lti_provider.models.person import Person
 from lti_provider.models.place import LtiContext, LtiResourceLink
 from lti_provider.models.result import LtiResult
-from lti_provider.models.service_host import Lease, LtiServiceHost
+from lti_provider.models.service_host import Lease, LtiServiceBreaker, LtiServiceHost, Route
 from lti_provider.models.user import LtiUser
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "LtiLinkEvent",
     "LtiResourceLink",
     "LtiResult",
+    "LtiServiceBreaker",
     "LtiServiceHost",
     "LtiUser",
     "Person",
+    "Route",
 ]

@@ -11,11 +11,14 @@ from django.utils.translation import gettext_lazy as _
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
+#: The LMS refused the signature; the other secret of a rotation may be the one that it has.
+UNAUTHORIZED = "unauthorized"
+
 #: Why a grade is not delivered, by code; ``{text}`` is what the LMS said.
 REASONS: dict[str, str | _StrPromise] = {
     "refused": _("The learning platform refused the grade: “{text}”"),
     "unsupported": _("The learning platform cannot do this with a grade: “{text}”"),
-    "unauthorized": _(
+    UNAUTHORIZED: _(
         "The learning platform did not accept the signature: compare the shared secret and the "
         "clocks."
     ),
@@ -28,6 +31,7 @@ REASONS: dict[str, str | _StrPromise] = {
         "followed."
     ),
     "not_understood": _("The learning platform's answer was not about grades (HTTP {text})."),
+    "not_a_score": _("The learning platform answered “{text}”, which is not a score."),
     "too_large": _("The learning platform's answer was too large."),
     "timeout": _("The learning platform did not answer in time."),
     "unreachable": _("The learning platform could not be reached."),

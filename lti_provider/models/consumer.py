@@ -55,6 +55,7 @@ _CREDENTIALS = (
     "previous_secret",
     "previous_secret_until",
     "previous_secret_used_at",
+    "rotations",
 )
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
@@ -210,6 +211,7 @@ class LtiConsumer(models.Model):
     previous_secret_used_at = models.DateTimeField(
         _("previous secret last used"), null=True, editable=False
     )
+    rotations = models.PositiveIntegerField(default=0, editable=False)
     expires_at = models.DateTimeField(
         _("credentials expire"),
         null=True,
@@ -443,6 +445,7 @@ class LtiConsumer(models.Model):
         self.previous_secret_until = until
         self.previous_secret_used_at, self.secret_used_at = self.secret_used_at, None
         self.consumer_secret = secret or generate_secret()
+        self.rotations += 1
         self.save(update_fields=[*_CREDENTIALS])
         events.report(events.SECRET_ROTATED, consumer=self.pk)
 
@@ -470,7 +473,22 @@ class LtiConsumer(models.Model):
         noted: datetime | None = getattr(self, name)
         if noted is None or now - noted > STAMP_INTERVAL:
             # A rotation meanwhile has moved the stamp; the next launch writes it then.
-            type(self).objects.filter(pk=self.pk, **{name: noted}).update(**{name: now})
+            written = type(self).objects.filter(pk=self.pk, **{name: noted}).update(**{name: now})
+            if written and noted is None and self.rotations and use == self.SecretUse.CURRENT:
+                # The LMS has the new secret now: what it refused has waited for this.
+                self.lti_results.retry_unauthorized()
+
+    def rotation_of(self, use: str) -> int:
+        """Which secret a launch was signed with, as it may be kept: by the rotations before it."""
+        return self.rotations - (use == self.SecretUse.PREVIOUS)
+
+    @sensitive_variables()
+    def secrets_to_sign_with(self, rotation: int) -> list[str]:
+        """The secret that came with ``rotation``, and while two are accepted, the other one."""
+        previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
+        (earlier,) = unseal_all(previous)
+        both = [self.consumer_secret, *([earlier] if earlier else [])]
+        return both[::-1] if rotation == self.rotations - 1 else both
 
     @property
     def window(self) -> int:

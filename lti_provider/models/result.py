@@ -19,7 +19,7 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
 from lti_provider.message import LaunchMessage, host_of
 from lti_provider.models import prepared
-from lti_provider.models.attempt import Attempt, Fate, describe
+from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Fate, describe
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.join import DigestJoin
@@ -90,18 +90,21 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
         user_digest: str,
         link_digest: str,
         known: LtiResult | None,
+        rotation: int = 0,
     ) -> LtiResult | None:
         """The result of a launch, with the newest of what the LMS calls it; ``known`` saves a read.
 
-        A launch that names none, such as a teacher's, takes nothing from an older one. Writes once,
-        and only what changed.
+        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names
+        none, such as a teacher's, takes nothing from an older one. Writes once, and only what
+        changed.
         """
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
             return known
         host = host_of(url)
         consumer.learn_outcome_host(host)
-        named = {
+        named: dict[str, Any] = {
+            "rotation": rotation,
             "service_url": url,
             "service_host": host,
             "sourcedid": sourcedid,
@@ -112,10 +115,12 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
         if changed:
             vars(result).update(changed)
             self.filter(pk=result.pk).update(**changed)
+        if "rotation" in changed:
+            self.filter(pk=result.pk).retry_unauthorized()
         return result
 
     def _create(
-        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, str]
+        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, Any]
     ) -> LtiResult:
         whose: dict[str, Any] = {
             "lti_consumer": consumer,
@@ -160,6 +165,11 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
             refusals=0,
             **score,
         )
+
+    def retry_unauthorized(self) -> int:
+        """Make what waits since its signature was refused due now."""
+        refused = self.filter(state=LtiResult.State.WAITING, last_code=UNAUTHORIZED)
+        return refused.update(next_attempt_at=timezone.now(), refusals=0)
 
     def give_up(self) -> int:
         """Stop trying, until somebody resends; what is on its way may still arrive."""
@@ -224,10 +234,13 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
             self.filter(pk=result.pk).exclude(last_code="given_up")._submit()
         return None
 
-    def expire(self, host: str, before: datetime) -> list[LtiResult]:
-        """Fail what waits for a host that has been out of reach for longer than that."""
+    def expire(self, consumer: int, host: str, before: datetime) -> list[LtiResult]:
+        """Fail what a consumer has for a host that has been out of its reach for longer."""
         old = self.filter(
-            service_host=host, state=LtiResult.State.WAITING, submitted_at__lt=before
+            lti_consumer=consumer,
+            service_host=host,
+            state=LtiResult.State.WAITING,
+            submitted_at__lt=before,
         )[:1000]
         return [
             result
@@ -264,6 +277,8 @@ class LtiResult(models.Model):
     service_host = models.CharField(_("host"), max_length=HOST_LENGTH, blank=True)
     sourcedid = models.TextField(_("sourcedid"), blank=True)
     accepts = models.CharField(_("accepted beside scores"), max_length=20, blank=True)
+    #: Which secret signed the launch that named them: that of so many rotations.
+    rotation = models.PositiveIntegerField(default=0, editable=False)
 
     score = models.DecimalField(
         _("score"), max_digits=DECIMALS + 1, decimal_places=DECIMALS, null=True
@@ -318,10 +333,12 @@ class LtiResult(models.Model):
         indexes = (
             models.Index(fields=("lti_consumer", "link_digest"), name="lti_result_of_link"),
             models.Index(
-                fields=("state", "next_attempt_at", "service_host"), name="lti_result_due"
+                fields=("state", "next_attempt_at", "lti_consumer", "service_host"),
+                name="lti_result_due",
             ),
             models.Index(
-                fields=("service_host", "state", "next_attempt_at"), name="lti_result_of_host"
+                fields=("service_host", "state", "lti_consumer", "next_attempt_at"),
+                name="lti_result_of_host",
             ),
         )
 
@@ -379,6 +396,9 @@ class LtiResult(models.Model):
         """The fields that an attempt changes while this is the newest score."""
         first = self.first_attempt_at or now
         refusals = self.refusals + (attempt.fate is Fate.REFUSED)
+        if attempt.code == UNAUTHORIZED and self.lti_consumer.accepts_previous_secret:
+            # The LMS is about to get the new secret: nothing fails for lack of it meanwhile.
+            first, refusals = now, min(refusals, len(REFUSED_DELAYS))
         given_up = now - first > timedelta(days=conf.grade_retry_days)
         changed = {
             "attempts": self.attempts + 1,

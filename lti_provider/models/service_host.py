@@ -1,4 +1,4 @@
-"""LtiServiceHost: what deliverers know of a host that takes grades, and what they may send it."""
+"""What deliverers know of the hosts that take grades, and what they may send them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple, Self
 
 from django.db import connections, models, transaction
 from django.db.models import F
@@ -15,12 +16,14 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.models.attempt import Attempt, describe
+from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.result import (
     HOST_LENGTH,
     LEASE_LENGTH,
     LONGEST_DELAY,
     SAID_LENGTH,
     LtiResult,
+    LtiResultQuerySet,
 )
 
 #: So many attempts in a row without an answer stop the others.
@@ -32,14 +35,25 @@ BATCH = 10
 BURST = timedelta(seconds=1)
 
 
+class Route(NamedTuple):
+    """Where grades of one consumer go: what fails there says nothing about another consumer's."""
+
+    consumer: int
+    host: str
+
+
+class HostBusy(Exception):
+    """A host has as many requests as it may have now, whoever would send more."""
+
+
 @dataclass(frozen=True)
 class Lease:
-    """Results of one host that one deliverer may send, one after the other."""
+    """Results of one consumer that one deliverer may send to one host, one after the other."""
 
-    host: str
+    route: Route
     token: str
     results: Sequence[LtiResult]
-    #: Whether the host's last attempt got no answer.
+    #: Whether the last attempt got no answer.
     is_trial: bool
 
 
@@ -49,56 +63,125 @@ def lease_time() -> timedelta:
 
 
 class LtiServiceHostQuerySet(models.QuerySet["LtiServiceHost"]):
-    def lease(self, host: str) -> Lease | None:
-        """Reserve due results of ``host`` within its limits, over all deliverers."""
+    def lease(self, route: Route) -> Lease | None:
+        """Reserve due results of ``route`` within its host's limits, over all deliverers.
+
+        Raises HostBusy.
+        """
         while True:
             # Durable: a reservation that others cannot see yet is none.
             with transaction.atomic(using=self.db, durable=True):
                 # The first statement writes: whoever wants the same host waits here, on every
                 # database, and SQLite never has to turn a read lock into a write lock.
-                if self.filter(host=host).update(claims=F("claims") + 1):
-                    return self.get(host=host)._lease(timezone.now())
-            self.bulk_create([LtiServiceHost(host=host)], ignore_conflicts=True)
-
-    def answered(self, host: str) -> None:
-        """Close the breaker."""
-        self.filter(host=host, failures__gt=0).update(
-            failures=0, failing_since=None, paused_until=None
-        )
-
-    def failed(self, host: str, attempt: Attempt) -> None:
-        """Count an attempt without an answer; many in a row pause the host."""
-        now = timezone.now()
-        with transaction.atomic(using=self.db):
-            self.filter(host=host).update(
-                failures=F("failures") + 1, last_code=attempt.code, last_text=attempt.text
-            )
-            service = self.get(host=host)
-            service.failing_since = service.failing_since or now
-            service.paused_until = later(
-                service.paused_until, now + pause_after(attempt, service.failures)
-            )
-            service.save(update_fields=["failing_since", "paused_until"])
+                if self.filter(host=route.host).update(claims=F("claims") + 1):
+                    return self.get(host=route.host)._lease(route, timezone.now())
+            self.bulk_create([LtiServiceHost(host=route.host)], ignore_conflicts=True)
 
 
 class LtiServiceHost(models.Model):
-    """One host, whatever consumers use it: its rate, its pause and its breaker."""
+    """One host, whatever consumers use it: how many requests it gets, and how fast."""
 
     host = models.CharField(_("host"), max_length=HOST_LENGTH, unique=True)
     claims = models.PositiveBigIntegerField(default=0, editable=False)
     next_request_at = models.DateTimeField(null=True, editable=False)
+
+    objects = LtiServiceHostQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.host
+
+    def _lease(self, route: Route, now: datetime) -> Lease | None:
+        alias = self._state.db or "default"
+        at_host = LtiResult.objects.using(alias).filter(service_host=self.host)
+        allowance = self._allowance(now)
+        if not allowance or _count_leases(at_host, now) >= conf.grade_concurrency:
+            raise HostBusy
+        mine = at_host.filter(lti_consumer=route.consumer)
+        breaker = LtiServiceBreaker.objects.using(alias).on(route).first() or LtiServiceBreaker()
+        if breaker.is_paused(now) or (breaker.is_open and _count_leases(mine, now)):
+            return None
+        skip = connections[alias].features.has_select_for_update_skip_locked
+        due = mine.due(now).order_by("next_attempt_at", "pk")
+        # A result whose new score is not committed yet is somebody's locked row.
+        size = min(allowance, 1 if breaker.failures else BATCH)
+        chosen = list(due.select_for_update(skip_locked=skip).values_list("pk", flat=True)[:size])
+        token = secrets.token_hex(LEASE_LENGTH // 2)
+        leased = at_host.lease(chosen, token, now + lease_time()) if chosen else []
+        if not leased:
+            return None
+        self.next_request_at = self._earliest(now) + len(leased) * spacing()
+        self.save(update_fields=["next_request_at"])
+        return Lease(route, token, leased, is_trial=breaker.failures > 0)
+
+    def _earliest(self, now: datetime) -> datetime:
+        return later(self.next_request_at, now - max(BURST, spacing()))
+
+    def _allowance(self, now: datetime) -> int:
+        saved = (now - self._earliest(now)) / spacing()
+        # The rounding of timedeltas must not cost a whole request.
+        return int(saved + 0.001)
+
+
+class LtiServiceBreakerQuerySet(models.QuerySet["LtiServiceBreaker"]):
+    def on(self, route: Route) -> Self:
+        """The one of a route, if anything ever failed there."""
+        return self.filter(lti_consumer=route.consumer, host=route.host)
+
+    def answered(self, route: Route) -> None:
+        """Close the breaker."""
+        self.on(route).filter(failures__gt=0).update(
+            failures=0, failing_since=None, paused_until=None
+        )
+
+    def failed(self, route: Route, attempt: Attempt) -> None:
+        """Count an attempt without an answer; many in a row pause the route."""
+        now = timezone.now()
+        named = LtiServiceBreaker(lti_consumer_id=route.consumer, host=route.host)
+        self.bulk_create([named], ignore_conflicts=True)
+        with transaction.atomic(using=self.db):
+            self.on(route).update(
+                failures=F("failures") + 1, last_code=attempt.code, last_text=attempt.text
+            )
+            breaker = self.on(route).get()
+            breaker.failing_since = breaker.failing_since or now
+            breaker.paused_until = later(
+                breaker.paused_until, now + pause_after(attempt, breaker.failures)
+            )
+            breaker.save(update_fields=["failing_since", "paused_until"])
+
+
+class LtiServiceBreaker(models.Model):
+    """The pause and the circuit breaker of one consumer at one host.
+
+    A signed launch may name any host, so they never count for another consumer's grades.
+    """
+
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.CASCADE,
+        related_name="lti_service_breakers",
+        db_index=False,
+        verbose_name=_("LTI consumer"),
+    )
+    host = models.CharField(_("host"), max_length=HOST_LENGTH)
     failures = models.PositiveIntegerField(_("attempts without an answer"), default=0)
     failing_since = models.DateTimeField(_("failing since"), null=True)
     paused_until = models.DateTimeField(_("paused until"), null=True)
     last_code = models.CharField(_("last problem"), max_length=20, blank=True)
     last_text = models.CharField(max_length=SAID_LENGTH, blank=True, editable=False)
 
-    objects = LtiServiceHostQuerySet.as_manager()
+    objects = LtiServiceBreakerQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("grade host")
         verbose_name_plural = _("grade hosts")
-        ordering = ("host",)
+        ordering = ("host", "pk")
+        constraints = (
+            models.UniqueConstraint(fields=("lti_consumer", "host"), name="lti_breaker_of_route"),
+        )
 
     def __str__(self) -> str:
         return self.host
@@ -117,35 +200,10 @@ class LtiServiceHost(models.Model):
         """Whether nothing is sent at all."""
         return self.paused_until is not None and self.paused_until > now
 
-    def _lease(self, now: datetime) -> Lease | None:
-        alias = self._state.db or "default"
-        results = LtiResult.objects.using(alias).filter(service_host=self.host)
-        size = self._allowance(now)
-        if self.is_paused(now) or not size:
-            return None
-        running = results.filter(state=LtiResult.State.SENDING, next_attempt_at__gt=now)
-        leases = running.values("lease_token").distinct().count()
-        if leases >= (1 if self.is_open else conf.grade_concurrency):
-            return None
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        due = results.due(now).order_by("next_attempt_at", "pk")
-        # A result whose new score is not committed yet is somebody's locked row.
-        chosen = list(due.select_for_update(skip_locked=skip).values_list("pk", flat=True)[:size])
-        token = secrets.token_hex(LEASE_LENGTH // 2)
-        leased = results.lease(chosen, token, now + lease_time()) if chosen else []
-        if not leased:
-            return None
-        self.next_request_at = self._earliest(now) + len(leased) * spacing()
-        self.save(update_fields=["next_request_at"])
-        return Lease(self.host, token, leased, is_trial=self.failures > 0)
 
-    def _earliest(self, now: datetime) -> datetime:
-        return later(self.next_request_at, now - max(BURST, spacing()))
-
-    def _allowance(self, now: datetime) -> int:
-        saved = (now - self._earliest(now)) / spacing()
-        # The rounding of timedeltas must not cost a whole request.
-        return min(int(saved + 0.001), 1 if self.failures else BATCH)
+def _count_leases(results: LtiResultQuerySet, now: datetime) -> int:
+    running = results.filter(state=LtiResult.State.SENDING, next_attempt_at__gt=now)
+    return running.values("lease_token").distinct().count()
 
 
 def spacing() -> timedelta:
@@ -159,7 +217,7 @@ def later(one: datetime | None, other: datetime) -> datetime:
 
 
 def pause_after(attempt: Attempt, failures: int) -> timedelta:
-    """What the host asked for, else nothing until the breaker opens, then up to 15 minutes."""
+    """What the LMS asked for, else nothing until the breaker opens, then up to 15 minutes."""
     if attempt.retry_after is not None:
         return timedelta(seconds=min(attempt.retry_after, LONGEST_DELAY.total_seconds()))
     if attempt.code == "throttled":

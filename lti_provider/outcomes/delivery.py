@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from threading import Event
 
-from django.db import close_old_connections
+from django.db import Error, close_old_connections
 from django.db.models import Min
 from django.utils import timezone
 
 from lti_provider import events
 from lti_provider.conf import conf
-from lti_provider.models import Attempt, Fate, Lease, LtiResult, LtiServiceHost
+from lti_provider.models import (
+    Attempt,
+    Fate,
+    Lease,
+    LtiResult,
+    LtiServiceBreaker,
+    LtiServiceHost,
+    Route,
+)
+from lti_provider.models.service_host import HostBusy
 from lti_provider.outcomes.sending import send
 from lti_provider.signals import score_delivered, score_failed
 
 WORKERS = 16
-#: How often a deliverer with work looks for more hosts.
+#: How often a deliverer with work looks for more of it.
 _BUSY_INTERVAL = 0.25
 
 
@@ -59,7 +69,7 @@ class _News:
 
 
 class Deliverer:
-    """Sends due grades, several hosts at a time, each within its limits.
+    """Sends due grades, to several hosts at a time, to each within its limits.
 
     Any number of deliverers may run at once. Only the thread that calls ``run`` uses the database,
     and never inside a transaction while something is sent.
@@ -72,9 +82,12 @@ class Deliverer:
         self._stopping = Event()
         self._running: list[_Errand] = []
         #: With due grades, and of these, not known to be at a limit.
-        self._due: list[str] = []
-        self._ready: list[str] = []
+        self._due: list[Route] = []
+        self._ready: list[Route] = []
+        #: When each that is due had its last turn.
+        self._turns: dict[Route, float] = {}
         self._look_again = 0.0
+        self._is_database_lost = False
 
     def stop(self) -> None:
         """End after the requests that are on their way; may be called by a signal handler."""
@@ -90,58 +103,96 @@ class Deliverer:
     ) -> Tally:
         """Deliver what is due: all of it, or on and on until ``stop``.
 
-        ``interval`` is how many seconds an idle deliverer waits before it looks again. Hosts that
-        are paused are left for later.
+        ``interval`` is how many seconds an idle deliverer waits before it looks again. What is
+        paused is left for later. A database error ends it, unless it runs ``forever``.
         """
         started = time.monotonic()
         with ThreadPoolExecutor(self._workers, "lti-deliver") as pool:
             while True:
                 if not self._stopping.is_set():
-                    self._look(idle=interval, forever=forever)
-                    self._start(pool)
+                    with self._outlasting(forever=forever, idle=interval):
+                        self._look(idle=interval, forever=forever)
+                        self._start(pool)
                 if not self._running and (self._stopping.is_set() or not (forever or self._due)):
                     break
-                self._listen(max(self._look_again - time.monotonic(), 0))
+                with self._outlasting(forever=forever, idle=interval):
+                    self._listen(max(self._look_again - time.monotonic(), 0))
                 self.tally.seconds = round(time.monotonic() - started, 3)
                 progress(self.tally)
         return self.tally
+
+    @contextmanager
+    def _outlasting(self, *, forever: bool, idle: float) -> Iterator[None]:
+        # What could not be written is sent again as soon as its lease ends.
+        try:
+            yield
+        except Error as error:
+            if not forever:
+                raise
+            if not self._is_database_lost:
+                events.report(events.DELIVERER_LOST_DATABASE, error=type(error).__name__)
+            self._is_database_lost = True
+            self._ready = []
+            self._look_again = time.monotonic() + idle
+            close_old_connections()
 
     def _look(self, *, idle: float, forever: bool) -> None:
         if time.monotonic() < self._look_again:
             return
         if forever and not self._running:
             close_old_connections()
-        self._due = self._ready = self._hosts_due()
+        self._due = self._ready = self._routes_due()
+        self._turns = {route: self._turns.get(route, 0) for route in self._due}
+        if self._is_database_lost:
+            self._is_database_lost = False
+            events.report(events.DELIVERER_FOUND_DATABASE)
         busy = self._running or self._due
         self._look_again = time.monotonic() + (_BUSY_INTERVAL if busy else idle)
 
-    def _hosts_due(self) -> list[str]:
+    def _routes_due(self) -> list[Route]:
         now = timezone.now()
         LtiResult.objects.recover()
-        due = LtiResult.objects.due(now).values_list("service_host")
-        waiting = [host for host, _since in due.annotate(since=Min("next_attempt_at"))]
-        paused = LtiServiceHost.objects.filter(host__in=waiting, paused_until__gt=now)
-        later = set(paused.values_list("host", flat=True)) if waiting else set()
-        return [host for host in waiting if host not in later]
+        due = LtiResult.objects.due(now).values_list("lti_consumer", "service_host")
+        waiting = due.annotate(since=Min("next_attempt_at")).order_by("since")
+        routes = [Route(consumer, host) for consumer, host, _since in waiting]
+        paused = LtiServiceBreaker.objects.filter(
+            lti_consumer__in={route.consumer for route in routes}, paused_until__gt=now
+        )
+        later = set(paused.values_list("lti_consumer", "host")) if routes else set()
+        return [route for route in routes if route not in later]
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
-        # The hosts with the fewest errands first, and no second errand for any while more than
-        # half of the workers are busy: a slow host must not delay a fast one.
-        for host in sorted(self._ready, key=self._errands_of):
-            while len(self._running) < self._limit_for(host):
-                lease = LtiServiceHost.objects.lease(host)
-                if lease is None:
-                    self._ready = [other for other in self._ready if other != host]
-                    break
-                errand = _Errand(lease)
-                self._running.append(errand)
-                pool.submit(self._work, errand)
+        # In turn, the consumers with the fewest errands first, and no second errand for any while
+        # more than half of the workers are busy: neither a slow host nor a consumer with much to
+        # send must delay another consumer's grades.
+        for route in sorted(self._ready, key=self._priority):
+            while route in self._ready and len(self._running) < self._limit_for(route):
+                lease = self._lease(route)
+                if lease is not None:
+                    errand = _Errand(lease)
+                    self._running.append(errand)
+                    pool.submit(self._work, errand)
 
-    def _errands_of(self, host: str) -> int:
-        return sum(errand.lease.host == host for errand in self._running)
+    def _lease(self, route: Route) -> Lease | None:
+        try:
+            lease = LtiServiceHost.objects.lease(route)
+        except HostBusy:
+            self._ready = [other for other in self._ready if other.host != route.host]
+            return None
+        if lease is None:
+            self._ready = [other for other in self._ready if other != route]
+        else:
+            self._turns[route] = time.monotonic()
+        return lease
 
-    def _limit_for(self, host: str) -> int:
-        return self._workers // 2 if self._errands_of(host) else self._workers
+    def _priority(self, route: Route) -> tuple[int, float]:
+        return self._errands_of(route.consumer), self._turns.get(route, 0)
+
+    def _errands_of(self, consumer: int) -> int:
+        return sum(errand.lease.route.consumer == consumer for errand in self._running)
+
+    def _limit_for(self, route: Route) -> int:
+        return self._workers // 2 if self._errands_of(route.consumer) else self._workers
 
     def _work(self, errand: _Errand) -> None:
         try:
@@ -170,12 +221,16 @@ class Deliverer:
             return
 
     def _write(self, news: _News) -> None:
+        route = news.errand.lease.route
         if news.result is None or news.attempt is None:
-            self.tally.released += LtiResult.objects.release(news.errand.lease.token)
             self._running.remove(news.errand)
-            self._ready = [*self._ready, news.errand.lease.host]
+            # Whoever waits for the same host may have a turn now.
+            self._ready = [other for other in self._due if other.host == route.host] + [
+                other for other in self._ready if other.host != route.host
+            ]
             if not self._running:
                 self._look_again = 0
+            self.tally.released += LtiResult.objects.release(news.errand.lease.token)
             return
         if news.attempt.remember_unsupported:
             news.result.lti_consumer.remember_unsupported(news.result.operation)
@@ -184,11 +239,11 @@ class Deliverer:
 
     def _note_host(self, lease: Lease, attempt: Attempt) -> None:
         if attempt.host_answers is False or attempt.retry_after or attempt.code == "throttled":
-            LtiServiceHost.objects.failed(lease.host, attempt)
+            LtiServiceBreaker.objects.failed(lease.route, attempt)
             if attempt.host_answers is False:
-                self._expire(lease.host)
+                self._expire(lease.route)
         elif attempt.host_answers and lease.is_trial:
-            LtiServiceHost.objects.answered(lease.host)
+            LtiServiceBreaker.objects.answered(lease.route)
 
     def _settle(self, result: LtiResult, attempt: Attempt) -> None:
         state = LtiResult.objects.settle(result, attempt)
@@ -204,10 +259,10 @@ class Deliverer:
         else:
             self._fail(result)
 
-    def _expire(self, host: str) -> None:
+    def _expire(self, route: Route) -> None:
         limit = timezone.now() - timedelta(days=conf.grade_retry_days)
-        if LtiServiceHost.objects.filter(host=host, failing_since__lt=limit).exists():
-            for result in LtiResult.objects.expire(host, limit):
+        if LtiServiceBreaker.objects.on(route).filter(failing_since__lt=limit).exists():
+            for result in LtiResult.objects.expire(route.consumer, route.host, limit):
                 self._fail(result)
 
     def _fail(self, result: LtiResult) -> None:

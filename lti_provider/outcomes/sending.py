@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,12 +15,13 @@ from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import Attempt, Fate, LtiResult
-from lti_provider.models.attempt import describe
+from lti_provider.models.attempt import UNAUTHORIZED, describe
 from lti_provider.models.result import SAID_LENGTH
 from lti_provider.oauth import authorization
 from lti_provider.outcome_xml import (
     CodeMajor,
     NotAnOutcome,
+    NotAScore,
     NotXml,
     Operation,
     OutcomeAnswer,
@@ -31,11 +33,14 @@ from lti_provider.outcomes.egress import EgressError, Forbidden, HttpAnswer, pos
 _TRANSIENT = (408, 425, 429)
 # Canvas throttles with a 403 that says so in words.
 _THROTTLED = re.compile(rb"rate.?limit", re.IGNORECASE)
+# Moodle and Open edX refuse a signature with HTTP 200 and in words.
+_SIGNATURE = re.compile("signature", re.IGNORECASE)
+_SHOWN_LENGTH = 40
 
 
 @sensitive_variables()
 def send(result: LtiResult) -> Attempt:
-    """Send the newest score of a result, signed with the secret that its consumer has now."""
+    """Send the newest score of a result, signed with the secret that its LMS has."""
     refused = _refused_here(result, result.operation)
     if refused is not None:
         return refused
@@ -73,6 +78,8 @@ def read_score(result: LtiResult) -> Decimal | None:
         raise _not_read(error.code, error.text) from None
     except NotXml:
         raise _not_read("not_xml", "") from None
+    except NotAScore as error:
+        raise _not_read("not_a_score", _for_people(str(error))[:_SHOWN_LENGTH]) from None
     except NotAnOutcome:
         attempt = judge_http(answer)
         raise _not_read(attempt.code, attempt.text) from None
@@ -106,7 +113,8 @@ def judge_outcome(said: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
             )
     if answer.status == 429 or wait is not None:
         return Attempt(fate=Fate.RETRY, code="throttled", text=text, retry_after=wait)
-    return Attempt(fate=Fate.REFUSED, code="refused", text=text)
+    refused = UNAUTHORIZED if _SIGNATURE.search(text) else "refused"
+    return Attempt(fate=Fate.REFUSED, code=refused, text=text)
 
 
 def judge_http(answer: HttpAnswer) -> Attempt:
@@ -125,7 +133,7 @@ def judge_http(answer: HttpAnswer) -> Attempt:
             host_answers=False,
         )
     if status == 401:
-        return Attempt(fate=Fate.REFUSED, code="unauthorized")
+        return Attempt(fate=Fate.REFUSED, code=UNAUTHORIZED)
     if status >= 400:
         return Attempt(fate=Fate.REFUSED, code="client_error", text=text)
     if status >= 300:
@@ -149,6 +157,18 @@ def _refused_here(result: LtiResult, operation: Operation) -> Attempt | None:
 @sensitive_variables()
 def _ask(result: LtiResult, operation: Operation) -> HttpAnswer:
     consumer = result.lti_consumer
+    # A second secret gets what the first one left of the time that a lease counts on.
+    ends = time.monotonic() + conf.grade_timeout
+    for secret in consumer.secrets_to_sign_with(result.rotation):
+        answer = _post(result, operation, secret, ends - time.monotonic())
+        if judge(answer).code != UNAUTHORIZED:
+            break
+    return answer
+
+
+@sensitive_variables()
+def _post(result: LtiResult, operation: Operation, secret: str, timeout: float) -> HttpAnswer:
+    consumer = result.lti_consumer
     body = build_request(
         operation,
         result.sourcedid,
@@ -156,16 +176,14 @@ def _ask(result: LtiResult, operation: Operation) -> HttpAnswer:
         score=result.score if operation is Operation.REPLACE else None,
         data=(result.data_name, result.data) if result.data_name else None,
     )
-    signed = authorization(
-        result.service_url, body, key=consumer.consumer_key, secret=consumer.consumer_secret
-    )
+    signed = authorization(result.service_url, body, key=consumer.consumer_key, secret=secret)
     return post(
         result.service_url,
         body,
         {"Authorization": signed, "Content-Type": "application/xml"},
         hosts=consumer.outcome_host_list,
         networks=consumer.outcome_network_list,
-        timeout=conf.grade_timeout,
+        timeout=timeout,
     )
 
 
@@ -182,9 +200,9 @@ def _retry_after(answer: HttpAnswer) -> float | None:
         return float(text[:9])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max((aware - datetime.now(UTC)).total_seconds(), 0)
 
 

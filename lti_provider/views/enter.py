@@ -128,6 +128,7 @@ class EnterView(HandleView):
             user_digest=launch.user_digest,
             link_digest=launch.link_digest,
             known=launch.result,
+            rotation=launch.lti_consumer.rotation_of(launch.signed_with),
         )
         if result is not None:
             launch.result = result

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import Error
 
 from lti_provider.models import LtiResult
 from lti_provider.outcomes import Deliverer, Tally
@@ -60,12 +62,20 @@ class Command(BaseCommand):
             self.stdout.flush()
 
     def _report(self, tally: Tally) -> None:
-        waiting = LtiResult.objects.unsettled().count()
+        waiting = _count_waiting()
         if self.stdout.isatty():
-            self.stdout.write(f"\r\x1b[K{_sentence(tally)}; {waiting} waiting")
+            shown = "unknown" if waiting is None else waiting
+            self.stdout.write(f"\r\x1b[K{_sentence(tally)}; {shown} waiting")
             return
         line = {"event": "lti_deliver", **tally.as_dict(), "waiting": waiting}
         self.stdout.write(json.dumps(line))
+
+
+def _count_waiting() -> int | None:
+    """None while the database does not tell."""
+    with suppress(Error):
+        return LtiResult.objects.unsettled().count()
+    return None
 
 
 def _sentence(tally: Tally) -> str:
