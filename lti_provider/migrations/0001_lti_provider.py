@@ -46,6 +46,7 @@ class Migration(migrations.Migration):
                 ("last_text", models.CharField(blank=True, editable=False, max_length=300)),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "grade host",
                 "verbose_name_plural": "grade hosts",
                 "ordering": ("host",),
@@ -283,6 +284,7 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI consumer",
                 "verbose_name_plural": "LTI consumers",
                 "ordering": ("consumer_name", "pk"),
@@ -318,6 +320,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI context",
                 "verbose_name_plural": "LTI contexts",
             },
@@ -395,6 +398,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "link event",
                 "verbose_name_plural": "history of links",
             },
@@ -437,6 +441,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI resource link",
                 "verbose_name_plural": "LTI resource links",
             },
@@ -488,6 +493,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI user",
                 "verbose_name_plural": "LTI users",
             },
@@ -596,6 +602,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "grade",
                 "verbose_name_plural": "grades",
             },
@@ -727,6 +734,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "launch",
                 "verbose_name_plural": "launch log",
             },

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connections, models, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.models.attempt import Attempt, describe
+from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import (
     HOST_LENGTH,
     LEASE_LENGTH,
@@ -48,7 +49,7 @@ def lease_time() -> timedelta:
     return timedelta(seconds=3 * conf.grade_timeout)
 
 
-class LtiServiceHostQuerySet(models.QuerySet["LtiServiceHost"]):
+class LtiServiceHostQuerySet(PrimaryQuerySet["LtiServiceHost"]):
     def lease(self, host: str) -> Lease | None:
         """Reserve due results of ``host`` within its limits, over all deliverers."""
         while True:
@@ -96,6 +97,7 @@ class LtiServiceHost(models.Model):
     objects = LtiServiceHostQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("grade host")
         verbose_name_plural = _("grade hosts")
         ordering = ("host",)
@@ -118,7 +120,7 @@ class LtiServiceHost(models.Model):
         return self.paused_until is not None and self.paused_until > now
 
     def _lease(self, now: datetime) -> Lease | None:
-        alias = self._state.db or "default"
+        alias = router.db_for_write(type(self), instance=self)
         results = LtiResult.objects.using(alias).filter(service_host=self.host)
         size = self._allowance(now)
         if self.is_paused(now) or not size:
