@@ -715,7 +715,7 @@ def test_a_site_with_a_transaction_a_request_keeps_nonces_of_refused_launches(cl
     in_transaction = []
 
     def note(sender, **kwargs) -> None:
-        in_transaction.append(connection.in_atomic_block)
+        in_transaction.append((connection.in_atomic_block, len(connection.savepoint_ids)))
 
     user_launched.connect(note)
     launch_refused.connect(note)
@@ -725,7 +725,8 @@ def test_a_site_with_a_transaction_a_request_keeps_nonces_of_refused_launches(cl
     finally:
         user_launched.disconnect(note)
         launch_refused.disconnect(note)
-    assert in_transaction == [False, False]
+    # Entering is a transaction of its own, in no other one.
+    assert in_transaction == [(True, 0), (False, 0)]
 
 
 # What the site is told

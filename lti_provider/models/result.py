@@ -128,8 +128,10 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             with prepared.savepoint(self.db):
                 prepared.insert(result, self.db)
         except IntegrityError:
-            # A simultaneous launch of the same person was faster.
-            return self.get(**whose)
+            # A simultaneous launch of the same person was faster; an older snapshot hides it.
+            if (faster := self.filter(**whose).first()) is None:
+                raise
+            return faster
         return result
 
     def submit(self, score: Decimal | None, *, data_name: str = "", data: str = "") -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
@@ -91,8 +95,21 @@ class EnterView(HandleView):
             return render_page("replace_session", context, frame_ancestors=())
 
     def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
-        if not launch.claim():
-            raise LaunchUsed
+        # With the session in it, so that whatever fails leaves a handle that still opens one.
+        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+            if not launch.claim():
+                raise LaunchUsed
+            self._sign_in(request, launch, framed=framed)
+            _save(request.session)
+        events.report(
+            events.USER_LAUNCHED,
+            consumer=launch.lti_consumer_id,
+            launch=launch.pk,
+            secret=launch.signed_with,
+        )
+        return self._to_content(request, launch, framed=framed)
+
+    def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
         user = authenticate(request, launch=launch)
         if user is None:
             raise ImproperlyConfigured(
@@ -111,14 +128,7 @@ class EnterView(HandleView):
         if result is not None:
             launch.result = result
         sessions.sign_in(request, user, launch, framed=framed)
-        events.report(
-            events.USER_LAUNCHED,
-            consumer=launch.lti_consumer_id,
-            launch=launch.pk,
-            secret=launch.signed_with,
-        )
         user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
-        return self._to_content(request, launch, framed=framed)
 
     def _to_content(
         self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
@@ -138,6 +148,18 @@ class EnterView(HandleView):
                 samesite=settings.LANGUAGE_COOKIE_SAMESITE,
             )
         return response
+
+
+def _save(session: Any) -> None:
+    """Save now; the response, which sets the cookie, saves only what changes from here on."""
+    session.save()
+    save, key, saved = session.save, session.session_key, deepcopy(dict(session.items()))
+
+    def save_changes(must_create: bool = False) -> None:
+        if must_create or (session.session_key, dict(session.items())) != (key, saved):
+            save(must_create)
+
+    session.save = save_changes
 
 
 def _asks_canvas(launch: LtiLaunch) -> bool:

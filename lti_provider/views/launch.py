@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import transaction
+from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -36,7 +36,8 @@ from lti_provider.message import LaunchMessage, Pairs
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.reports import LaunchReporterFilter
-from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
+from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 
 _ORIGIN_LENGTH = 255
@@ -58,12 +59,13 @@ class LaunchView(DecoratedView):
         login_not_required,
         never_cache,
         sensitive_variables(),
-        transaction.non_atomic_requests,
+        non_atomic_requests,
     )
 
     consumer: LtiConsumer
     message: LaunchMessage
     query: Pairs
+    verified: oauth.VerifiedRequest | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -93,20 +95,26 @@ class LaunchView(DecoratedView):
         xml = replace(cartridge, placements=placements).to_xml(url)
         return HttpResponse(xml, content_type=MEDIA_TYPE)
 
+    @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Verify, keep, and go on to ``enter``."""
         try:
             verified = oauth.verify(request)
             self.consumer, self.query = verified.consumer, verified.form.query
-            self.message = LaunchMessage(verified.pairs)
+            self.message, self.verified = LaunchMessage(verified.pairs), verified
         except LaunchRefused as refusal:
             return refuse(request, refusal)
         try:
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
-            known = {"consumer": self.consumer, "form": verified.form, "message": self.message}
-            return refuse(request, refusal.about(**known))
+            return refuse(request, self.with_what_is_known(refusal))
         return self._to_enter(launch, handle)
+
+    def with_what_is_known(self, refusal: R) -> R:
+        if self.verified is not None:
+            known = {"consumer": self.consumer, "form": self.verified.form}
+            refusal.about(**known, message=self.message)
+        return refusal
 
     def get_success_url(self) -> str:
         """Where this launch goes: a path of this site.
@@ -152,17 +160,20 @@ class LaunchView(DecoratedView):
         foreign_origin = self._foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
-        accepted = LtiLaunch.objects.accept(
-            self.consumer,
-            message,
-            nonce=verified.nonce,
-            timestamp=verified.timestamp,
-            target=self._checked_target(),
-            signed_with=verified.signed_with,
-            launch_url=self.request.build_absolute_uri(),
-            foreign_origin=foreign_origin,
-        )
-        self.consumer.note_secret_use(verified.signed_with)
+        target = self._checked_target()
+        # A form that is sent again after a failure must not find its nonce used up.
+        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+            accepted = LtiLaunch.objects.accept(
+                self.consumer,
+                message,
+                nonce=verified.nonce,
+                timestamp=verified.timestamp,
+                target=target,
+                signed_with=verified.signed_with,
+                launch_url=self.request.build_absolute_uri(),
+                foreign_origin=foreign_origin,
+            )
+            self.consumer.note_secret_use(verified.signed_with)
         return accepted
 
     def _foreign_origin(self, message: LaunchMessage) -> str:

@@ -1,0 +1,326 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
+from django.test import Client
+
+from lti_provider.models import LtiLaunch, LtiLinkEvent, LtiUser
+from lti_provider.signals import launch_refused, user_launched
+from lti_provider.testing import FakeLms
+from lti_provider.testing.lms import navigation
+from tests.linking import Course, Window, attribute, text_of, to_confirmation
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FRAMED = navigation(framed=True)
+ENGINES = ["db", "cached_db", "cache", "signed_cookies"]
+KILL = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+
+
+@pytest.fixture
+def lms() -> FakeLms:
+    return FakeLms.create("canvas", personal_data="name_email")
+
+
+class Cut:
+    """Ends the connection at one of the statements that the site sends.
+
+    Where there is a server it really does; SQLite has no connection to cut.
+    """
+
+    def __init__(self, at: int, error: type[Exception] = OperationalError) -> None:
+        self.at, self.error, self.asked = at, error, 0
+
+    def __call__(self, execute: Callable[..., Any], *statement: Any) -> Any:
+        self.asked += 1
+        if self.asked == self.at:
+            if connection.vendor not in KILL or self.error is not OperationalError:
+                raise self.error("cut")
+            self.kill()
+        return execute(*statement)
+
+    def kill(self) -> None:
+        inner = connection.connection
+        number = inner.thread_id() if connection.vendor == "mysql" else inner.info.backend_pid
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute(KILL[connection.vendor], [number])
+        other.close()
+
+
+@contextmanager
+def cut(at: int, error: type[Exception] = OperationalError) -> Iterator[Cut]:
+    with connection.execute_wrapper(found := Cut(at, error)):
+        yield found
+    # As at the end of a request.
+    connection.close_if_unusable_or_obsolete()
+
+
+def post(lms: FakeLms, browser: Client, form: str, *, framed: bool) -> Any:
+    return browser.post(
+        "/lti/launch/content/",
+        form,
+        content_type="application/x-www-form-urlencoded",
+        headers={**navigation(framed=framed), "Origin": "https://lms.example"},
+    )
+
+
+def open_activity(lms: FakeLms, browser: Client, at: int, *, framed: bool) -> tuple[list[Any], int]:
+    """POST and enter with a cut, each once more if it failed; the answers and the statements."""
+
+    form, answers = urlencode(lms.sign("/content/")), []
+    with cut(at) as found:
+        answers.append(post(lms, browser, form, framed=framed))
+        if answers[-1].status_code == 303:
+            url = answers[-1]["Location"]
+            answers.append(browser.get(url, headers=navigation(framed=framed)))
+    if len(answers) == 1:
+        answers.append(post(lms, browser, form, framed=framed))
+    if answers[-1].status_code != 303 or "lti_launch" not in answers[-1]["Location"]:
+        url = [answer["Location"] for answer in answers if answer.status_code == 303][-1]
+        answers.append(browser.get(url, headers=navigation(framed=framed)))
+    return answers, found.asked
+
+
+def assert_is_the_page(response: Any) -> None:
+    assert response.status_code == 503
+    assert int(response["Retry-After"]) > 0
+    assert "site_unavailable" in text_of(response)
+    assert not response.cookies
+    assert "X-Frame-Options" not in response
+    assert "frame-ancestors" not in response["Content-Security-Policy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framed", [True, False])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_wherever_the_database_fails_a_reload_enters(settings, lms, engine, framed):
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    failed = 0
+    for at in range(1, 100):
+        # Somebody new each time, in a frame that has somebody else's session.
+        browser = Client()
+        if framed:
+            lms.launch(browser, "/content/", framed=True, user_id="before")
+        lms.fields["user_id"] = f"person {at}"
+        answers, asked = open_activity(lms, browser, at, framed=framed)
+        for refused in (answer for answer in answers if answer.status_code >= 400):
+            assert_is_the_page(refused)
+            failed += 1
+        assert answers[-1].status_code == 303, at
+        content = browser.get(answers[-1]["Location"], headers=navigation(framed=framed))
+        person = LtiUser.objects.get(lti_user_id=f"person {at}")
+        assert content.wsgi_request.user == person.user, at
+        assert content.wsgi_request.lti.lti_user == person
+        assert content.status_code == 200
+        if asked < at:
+            break
+    assert failed > 8
+    # Nothing of what was rolled back is left.
+    assert get_user_model().objects.count() == LtiUser.objects.count()
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_whose_session_ended_meanwhile_enters(settings, lms, framed):
+    # Where no transaction brings it back.
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    browser = Client()
+    lms.launch(browser, "/content/", framed=framed)
+    url = lms.post(browser, "/content/", framed=framed)["Location"]
+    ended = []
+
+    def end(sender: Any, request: Any, **arguments: Any) -> None:
+        if not ended:
+            ended.append(request.session.session_key)
+            type(request.session)(request.session.session_key).delete()
+
+    user_launched.connect(end)
+    try:
+        entered = browser.get(url, headers=navigation(framed=framed))
+    finally:
+        user_launched.disconnect(end)
+    assert entered.status_code == 303
+    content = browser.get(entered["Location"], headers=navigation(framed=framed))
+    assert content.status_code == 200
+    assert browser.session.session_key != ended[0]
+
+
+def test_what_a_session_gets_after_the_launch_is_saved_too(settings, lms, client):
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    settings.CSRF_USE_SESSIONS = True
+    assert lms.launch(client, "/content/").status_code == 200
+    assert "_csrftoken" in client.session
+
+
+# The answer
+
+
+ERRORS = [OperationalError, InterfaceError, DatabaseError]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_launch_without_a_database_is_told_so(lms, client, error):
+    with cut(1, error):
+        answer = lms.post(client, "/content/", framed=True)
+    assert_is_the_page(answer)
+    assert "wait a moment" in text_of(answer)
+    assert "href=" not in answer.content.decode()
+
+
+def test_the_page_speaks_the_launchs_language_and_tries_again(lms, client):
+    url = lms.post(client, "/content/", framed=True, launch_presentation_locale="de")["Location"]
+    with cut(2):
+        answer = client.get(url, headers=FRAMED)
+    assert_is_the_page(answer)
+    page = answer.content.decode()
+    assert '<html lang="de"' in page
+    assert attribute(answer, 'class="button" href') == url
+    assert "https://lms.example" in page
+
+
+def test_a_verified_launch_shows_the_way_back(lms, client):
+    with cut(3):
+        answer = lms.post(client, "/content/")
+    assert_is_the_page(answer)
+    assert attribute(answer, "href") == lms.fields["launch_presentation_return_url"]
+
+
+def test_a_mistake_in_the_site_stays_a_server_error(lms):
+    browser = Client(raise_request_exception=False)
+    with cut(1, ProgrammingError):
+        assert lms.post(browser, "/content/").status_code == 500
+
+
+def test_the_operator_is_told(lms, client, caplog):
+    with cut(1):
+        lms.post(client, "/content/")
+    lines = [record for record in caplog.records if getattr(record, "event", "")]
+    assert [line.event for line in lines] == ["database_failed", "launch_refused"]
+    assert lines[0].levelname == "ERROR"
+    assert lines[0].exc_info
+    assert lines[1].code == "site_unavailable"
+
+
+def test_a_receiver_that_needs_the_database_too_spares_the_page(lms, client):
+    def ask(sender: Any, **arguments: Any) -> None:
+        raise OperationalError("cut")
+
+    launch_refused.connect(ask)
+    try:
+        with cut(1):
+            assert_is_the_page(lms.post(client, "/content/"))
+    finally:
+        launch_refused.disconnect(ask)
+
+
+def test_an_outage_while_a_refusal_is_logged_changes_nothing(lms, client, caplog):
+    lms.consumer.consumer_secret = "another"
+    with cut(2, InterfaceError):
+        assert lms.post(client, "/content/").status_code == 401
+    assert "launch_refused_not_logged" in [getattr(line, "event", "") for line in caplog.records]
+
+
+# Accounts
+
+
+@pytest.fixture
+def connecting_lms() -> FakeLms:
+    return FakeLms.create("canvas", require_user_account=True, account_match="any")
+
+
+@pytest.fixture
+def robin():
+    return get_user_model().objects.create_user("robin", password="secret")
+
+
+@pytest.mark.urls("tests.urls_with_accounts")
+def test_wherever_the_database_fails_a_second_confirmation_connects(connecting_lms, robin):
+    for at in range(1, 100):
+        LtiUser.objects.all().delete()
+        LtiLinkEvent.objects.all().delete()
+        course, window = Course(connecting_lms), Window()
+        ask = course.open()
+        question = to_confirmation(window, ask, "robin")
+        with cut(at) as found:
+            answer = window.press(question, "confirm")
+        if answer.status_code == 503:
+            assert "site_unavailable" in text_of(answer)
+            assert not LtiUser.objects.exists()
+            assert not LtiLinkEvent.objects.exists()
+            answer = window.press(question, "confirm")
+        assert "You can close this window." in text_of(answer), at
+        assert LtiUser.objects.get().user == robin
+        assert LtiLinkEvent.objects.count() == 1
+        assert course.look_again(ask).status_code == 200
+        if found.asked < at:
+            return
+
+
+@pytest.mark.urls("tests.urls_with_accounts")
+def test_the_pages_of_accounts_say_so_too(connecting_lms, robin, client):
+    course, window = Course(connecting_lms), Window()
+    ask = course.open()
+    with cut(1):
+        assert_is_the_page(window.start(ask))
+    with cut(1):
+        assert_is_the_page(client.get(attribute(ask, "data-state-url")))
+    client.force_login(robin, "django.contrib.auth.backends.ModelBackend")
+    for at in (1, 2, 3):
+        with cut(at):
+            answer = client.get("/lti/connections/")
+        assert_is_the_page(answer)
+        assert attribute(answer, "href") == "/lti/connections/"
+        with cut(at):
+            assert_is_the_page(client.post("/lti/connections/", {"link": "1"}))
+
+
+# A transaction that somebody else's was in the way of
+
+
+PASSING = {
+    "sqlite": ("database is locked",),
+    "postgresql": ("deadlock detected",),
+    "mysql": (1213, "Deadlock found when trying to get lock"),
+}
+
+
+class Busy:
+    """Refuses so many statements that write, as the database does where two collide."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self, execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if self.times and sql.startswith("UPDATE") and "ltilaunch" in sql:
+            self.times -= 1
+            error = OperationalError(*PASSING[connection.vendor])
+            error.__cause__ = Deadlock()
+            raise error
+        return execute(sql, *rest)
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_collides_once_is_tried_again(settings, lms, client, engine):
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    url = lms.post(client, "/content/")["Location"]
+    with connection.execute_wrapper(Busy(1)):
+        entered = client.get(url, headers=navigation(framed=False))
+    assert entered.status_code == 303
+    assert client.get(entered["Location"]).wsgi_request.lti
+    assert get_user_model().objects.count() == 1
+
+
+def test_what_collides_twice_is_told_so(lms, client):
+    url = lms.post(client, "/content/")["Location"]
+    with connection.execute_wrapper(Busy(2)):
+        assert_is_the_page(client.get(url, headers=navigation(framed=False)))
+    assert LtiLaunch.objects.get().entered_at is None
+    assert client.get(url, headers=navigation(framed=False)).status_code == 303
