@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -27,6 +29,7 @@ from lti_provider.views.refusal import refuse
 
 #: What a browser or a proxy waits before it asks again.
 RETRY_AFTER = 5
+LONGEST_PAUSE = 0.1
 
 _OUTAGES = (OperationalError, InterfaceError, InternalError, UpdateError)
 # PostgreSQL: serialization_failure, deadlock_detected.
@@ -55,6 +58,8 @@ def answer_outages(method: Method) -> Method:
             before.restore(request)
             if not _may_pass(error):
                 return _give_up(view, request, error)
+        # Those that were in each other's way would be so again.
+        time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311
         try:
             return attempt()
         except (Error, UpdateError) as error:
