@@ -278,6 +278,24 @@ def test_the_pages_of_accounts_say_so_too(connecting_lms, robin, client):
             assert_is_the_page(client.post("/lti/connections/", {"link": "1"}))
 
 
+def test_wherever_the_database_fails_unlinking_is_whole_or_not_at_all(connecting_lms, robin):
+    window = Client()
+    window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
+    for at in range(1, 100):
+        LtiUser.objects.all().delete()
+        LtiLinkEvent.objects.all().delete()
+        person = (f"person {at}", f"digest {at}")
+        lti_user, _is_new = LtiUser.objects.link(connecting_lms.consumer, *person, robin, None)
+        window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
+        with cut(at) as found:
+            window.post("/lti/connections/", {"link": str(lti_user.pk)})
+        unlinked = LtiLinkEvent.objects.filter(kind=LtiLinkEvent.Kind.UNLINKED)
+        assert unlinked.exists() != LtiUser.objects.exists(), at
+        if found.asked < at:
+            assert unlinked.exists()
+            return
+
+
 # A transaction that somebody else's was in the way of
 
 
