@@ -5,7 +5,14 @@ from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 from django.test import Client
 
 from lti_provider.models import LtiLaunch, LtiLinkEvent, LtiUser
@@ -342,3 +349,21 @@ def test_what_collides_twice_is_told_so(lms, client):
         assert_is_the_page(client.get(url, headers=navigation(framed=False)))
     assert LtiLaunch.objects.get().entered_at is None
     assert client.get(url, headers=navigation(framed=False)).status_code == 303
+
+
+@pytest.mark.parametrize("table", ["user", "resourcelink", "result"])
+def test_a_row_that_an_older_snapshot_hides_is_found_the_second_time(lms, client, table):
+    url = lms.post(client, "/content/")["Location"]
+    hidden = [f"lti_provider_lti{table}"]
+
+    def hide(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if hidden and sql.startswith("INSERT") and hidden[0] in sql.partition("(")[0]:
+            hidden.pop()
+            raise IntegrityError("duplicate key")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(hide):
+        entered = client.get(url, headers=navigation(framed=False))
+    assert not hidden
+    assert entered.status_code == 303
+    assert get_user_model().objects.count() == 1

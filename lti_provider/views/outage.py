@@ -79,16 +79,11 @@ class _Before:
 
     @classmethod
     def of(cls, request: HttpRequest) -> _Before:
-        session = getattr(request, "session", None)
-        key = None if session is None else session.session_key
-        return cls(type(session), key, getattr(request, "user", None))
+        return cls(type(request.session), request.session.session_key, request.user)
 
     def restore(self, request: HttpRequest) -> None:
-        known = vars(request)
-        if "session" in known:
-            known["session"] = self.session_class(self.session_key)
-        if "user" in known:
-            known["user"] = self.user
+        request.session = self.session_class(self.session_key)
+        request.user = self.user
         # Signing in asks for a new cookie, and this answer sets none.
         request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
 
