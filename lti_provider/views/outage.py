@@ -73,17 +73,18 @@ def answer_outages(method: Method) -> Method:
 class _Before:
     """Whose request it was before an attempt signed anybody in."""
 
-    session_class: Any
-    session_key: str | None
-    user: Any
+    known: dict[str, Callable[[], Any]]
 
     @classmethod
     def of(cls, request: HttpRequest) -> _Before:
-        return cls(type(request.session), request.session.session_key, request.user)
+        session, user = (vars(request).get(name) for name in ("session", "user"))
+        known: dict[str, Callable[[], Any]] = {"user": lambda: user}
+        if session is not None:
+            known["session"] = partial(type(session), session.session_key)
+        return cls(known)
 
     def restore(self, request: HttpRequest) -> None:
-        request.session = self.session_class(self.session_key)
-        request.user = self.user
+        vars(request).update({name: make() for name, make in self.known.items()})
         # Signing in asks for a new cookie, and this answer sets none.
         request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
 
