@@ -80,7 +80,8 @@ class _Before:
         session, user = (vars(request).get(name) for name in ("session", "user"))
         known: dict[str, Callable[[], Any]] = {"user": lambda: user}
         if session is not None:
-            known["session"] = partial(type(session), session.session_key)
+            session_class: Any = type(session)
+            known["session"] = partial(session_class, session.session_key)
         return cls(known)
 
     def restore(self, request: HttpRequest) -> None:
