@@ -84,7 +84,7 @@ class LtiBackend(BaseBackend):
         model = get_user_model()
         session = session_that_signs_in(user_id, model._meta.pk)
         consumer, epoch = session.get(SIGN_IN_KEY, _NO_SIGN_IN) if session else _NO_SIGN_IN
-        users = model._default_manager.annotate(
+        users = _accounts(model).annotate(
             last_lti_unlink=_unlink_of("pk"), lti_epoch=_epoch_of(consumer)
         )
         user = users.filter(pk=user_id).first()
@@ -110,7 +110,7 @@ class LtiBackend(BaseBackend):
             return None
         # Letters beyond ASCII are compared here: no two databases fold them alike.
         spellings = models.Q(**{f"{name}__iexact": sent}) | models.Q(**{f"{name}__regex": "[^ -~]"})
-        users = model._default_manager.annotate(lti_made=_is_made_by_launch("pk")).filter(spellings)
+        users = _accounts(model).annotate(lti_made=_is_made_by_launch("pk")).filter(spellings)
         found = [
             user
             for user in users
@@ -153,7 +153,7 @@ class LtiBackend(BaseBackend):
         known = [_set_if_changed(user, name, text) for name, text in _sent(user, launch).items()]
         if any(known):
             try:
-                with transaction.atomic():
+                with transaction.atomic(using=router.db_for_write(type(user))):
                     user.save(force_insert=True)
             except IntegrityError:
                 # A unique e-mail that another account has; update_user stores the rest.
@@ -183,10 +183,11 @@ class LtiBackend(BaseBackend):
             lti_user_id=launch.message.user_id,
             lti_user_digest=launch.user_digest,
         )
+        alias = router.db_for_write(LtiUser)
         try:
-            with transaction.atomic():
+            with transaction.atomic(using=alias):
                 lti_user.user = cast("Any", self.create_user(launch))
-                prepared.insert(lti_user, router.db_for_write(LtiUser))
+                prepared.insert(lti_user, alias)
         except IntegrityError:
             # A simultaneous first launch of the same person was faster; else it is a real error.
             known = LtiUser.objects.select_related("user").filter(
@@ -208,6 +209,12 @@ class LtiBackend(BaseBackend):
             f"{model.__name__}.{field_name} is not a text field: subclass LtiBackend "
             "with create_user(launch) and name the subclass in AUTHENTICATION_BACKENDS."
         )
+
+
+def _accounts(model: Any) -> models.QuerySet[Any]:
+    # A replica may not have the account of a launch of this moment.
+    accounts: models.QuerySet[Any] = model._default_manager.using(router.db_for_write(model))
+    return accounts
 
 
 def _epoch_of(consumer: int | None) -> models.Subquery | models.Case:
@@ -315,7 +322,7 @@ def _store(user: AbstractBaseUser, sent: dict[str, str]) -> None:
     if not changed:
         return
     try:
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(type(user), instance=user)):
             user.save(update_fields=changed)
     except IntegrityError:
         # A unique e-mail that another account has: the person is launched without it.

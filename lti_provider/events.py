@@ -32,6 +32,7 @@ LAUNCH_REFUSED = Event(name="launch_refused", level=logging.WARNING, fields=("co
 LAUNCH_REFUSED_NOT_LOGGED = Event(
     name="launch_refused_not_logged", level=logging.ERROR, fields=("code", "consumer")
 )
+DATABASE_FAILED = Event(name="database_failed", level=logging.ERROR, fields=("error",))
 CONSUMER_ACTIVATED = Event(name="consumer_activated", level=logging.INFO, fields=("consumer",))
 CONSUMER_DEACTIVATED = Event(name="consumer_deactivated", level=logging.INFO, fields=("consumer",))
 SECRET_ROTATED = Event(name="secret_rotated", level=logging.INFO, fields=("consumer",))
@@ -66,6 +67,7 @@ EVENTS = (
     USER_LAUNCHED,
     LAUNCH_REFUSED,
     LAUNCH_REFUSED_NOT_LOGGED,
+    DATABASE_FAILED,
     CONSUMER_ACTIVATED,
     CONSUMER_DEACTIVATED,
     SECRET_ROTATED,

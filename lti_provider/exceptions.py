@@ -27,6 +27,7 @@ LaunchRefused
 │   ├── AlreadyLinked
 │   ├── StaffAccount
 │   └── LinkDeclined
+├── SiteUnavailable                the database failed, or was busy twice in a row
 └── EnterRefused                   after the launch, at the door of the session
     ├── UnknownHandle
     ├── LaunchExpired
@@ -319,6 +320,17 @@ class LinkDeclined(LinkRefused):
     code = "link_declined"
     public_text = _("You did not connect your account. Nothing was changed.")
     hint = _("The person was asked and said no.")
+
+
+class SiteUnavailable(LaunchRefused):
+    """The database failed. Nothing is used up: the same request may succeed in a moment."""
+
+    code = "site_unavailable"
+    status = 503
+    public_text = _(
+        "This site cannot answer right now. Nothing is lost: wait a moment, then try again."
+    )
+    hint = _("The database failed or was busy; this site's log has the error.")
 
 
 class EnterRefused(LaunchRefused):

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings as site
 from django.utils import translation
 from hypothesis import HealthCheck, settings
 
@@ -18,6 +19,12 @@ settings.register_profile(
 )
 settings.load_profile("lti_provider")
 
+DUMMY = "django.db.backends.dummy"
+#: The databases that the tests use: beside a primary, "default" is empty.
+ALIASES = {
+    alias for alias, database in site.DATABASES.items() if database.get("ENGINE", DUMMY) != DUMMY
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "Of each parametrized test, run the first case only."
@@ -31,8 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = {item.nodeid.partition("[")[0]: item for item in reversed(items)}.values()
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
+        marker = item.get_closest_marker("django_db")
+        if marker or fixtures & {"db", "transactional_db"}:
             item.add_marker("database")
+        if marker and len(ALIASES) > 1:
+            everywhere = pytest.mark.django_db(**{**marker.kwargs, "databases": sorted(ALIASES)})
+            item.add_marker(everywhere, append=False)
 
 
 @pytest.fixture(scope="session")

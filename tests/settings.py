@@ -67,6 +67,11 @@ DATABASE_EXTRAS = {
         "TEST": {"CHARSET": "utf8mb4"},
     },
 }
+if isolation := env("LTI_ISOLATION", default=""):
+    # What the drivers take.
+    levels = {"serializable": 4, "repeatable-read": "repeatable read"}
+    extras = DATABASE_EXTRAS.setdefault(DATABASES["default"]["ENGINE"], {})
+    extras.setdefault("OPTIONS", {})["isolation_level"] = levels[isolation]
 DATABASES["default"].update(DATABASE_EXTRAS.get(DATABASES["default"]["ENGINE"], {}))
 
 AUTHENTICATION_BACKENDS = [

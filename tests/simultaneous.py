@@ -5,10 +5,28 @@ line, and prints what came back.
 """
 
 import json
+import random
 import sys
+import time
 from typing import Any
 
 import django
+
+TIMES = 20
+
+
+def ask(browser: Any, url: str, form: str | None, headers: dict[str, str]) -> Any:
+    """Once more for each answer that says so, as people do, with less patience."""
+    for _time in range(TIMES):
+        if form is None:
+            response = browser.get(url, headers=headers)
+        else:
+            kind = "application/x-www-form-urlencoded"
+            response = browser.post(url, form, content_type=kind, headers=headers)
+        if "Retry-After" not in response:
+            break
+        time.sleep(random.uniform(0, 0.2))
+    return response
 
 
 def send(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -19,15 +37,7 @@ def send(job: dict[str, Any]) -> list[dict[str, Any]]:
     answers = []
     url, form = job["url"], job.get("form")
     while url.startswith("/") and len(answers) < job["requests"]:
-        if form is None:
-            response = browser.get(url, headers=job["headers"])
-        else:
-            response = browser.post(
-                url,
-                form,
-                content_type="application/x-www-form-urlencoded",
-                headers=job["headers"],
-            )
+        response = ask(browser, url, form, job["headers"])
         signed_in = browser.cookies.get("sessionid")
         answers.append(
             {

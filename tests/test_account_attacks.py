@@ -386,6 +386,22 @@ def test_an_account_without_a_password_may_be_linked_where_somebody_signed_in_wi
     assert is_asked(window.follow(window.start(course.open())))
 
 
+def test_such_an_account_is_found_after_connections_too(lms, course):
+    """Neither its own connection nor anybody else's makes it one that a launch made."""
+    user = get_user_model().objects.create_user("single-sign-on", ADDRESS)
+    get_user_model().objects.create_user("colleague", "colleague@school.example")
+    window = Window()
+    window.client.force_login(user, LOCAL)
+    window.press(window.follow(window.start(course.open())), "confirm")
+    assert LtiUser.objects.get().user == user
+    elsewhere = FakeLms.create("moodle", require_user_account=True)
+    sent = {"lis_person_contact_email_primary": ADDRESS}
+    assert is_asked(window.follow(window.start(Course(elsewhere).open(**sent))))
+    window.client.force_login(get_user_model().objects.get(username="colleague"), LOCAL)
+    sent = {"lis_person_contact_email_primary": "colleague@school.example", "user_id": "colleague"}
+    assert is_asked(window.follow(window.start(Course(lms).open(**sent))))
+
+
 def test_the_account_of_one_person_does_not_become_anothers(lms, robin):
     link(lms, "robin")
     assert code_of(question_of(Course(lms), "robin", user_id="mallory")) == "already_linked"

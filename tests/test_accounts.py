@@ -219,6 +219,7 @@ def test_later_launches_go_straight_in(lms, robin):
     assert LtiUser.objects.count() == 1
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("framed", [True, False])
 def test_later_launches_take_eight_statements(lms, robin, framed):
     link(lms, "robin")

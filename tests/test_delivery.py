@@ -557,6 +557,7 @@ def test_a_mistake_of_ours_is_retried_and_logged(result, gradebook, monkeypatch,
     assert "score_not_sent" in caplog.text
 
 
+@pytest.mark.one_database
 def test_nothing_is_reserved_inside_a_transaction(result, transactional_db):
     result.submit_score(0.5)
     with transaction.atomic(), pytest.raises(RuntimeError):

@@ -13,6 +13,7 @@ from django.test import Client
 from lti_provider import outcomes
 from lti_provider.models import LtiResult
 from lti_provider.testing import FakeLms
+from tests.test_admin import form_of
 from tests.test_canaries import KeptMail
 
 SECRET = "canary-of-a-secret"
@@ -76,13 +77,10 @@ def test_an_admins_page_that_fails_is_mailed_without_the_secret(admin_user, mail
     browser = Client(raise_request_exception=False)
     browser.force_login(admin_user)
     path = f"{ADMIN}add/" if page == "add" else f"{ADMIN}{consumer.pk}/{page}/"
-    form = browser.get(path).context["adminform" if page != "rotate" else "form"]
     if page == "rotate":
         sent = {"until_0": "2030-01-01", "until_1": "12:00", "secret": SECRET}
     else:
-        values = {name: form.form[name].value() for name in form.form.fields}
-        sent = {name: value for name, value in values.items() if value not in (None, False)}
-        sent |= {"consumer_name": "Campus", "consumer_secret": SECRET}
+        sent = form_of(browser.get(path)) | {"consumer_name": "Campus", "consumer_secret": SECRET}
 
     with fails("lti_provider_lticonsumer"):
         assert browser.post(path, sent).status_code == 500

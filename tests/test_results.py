@@ -112,6 +112,7 @@ def test_without_a_grade_wanted_nothing_is_submitted(client, lms, rf):
     assert not LtiResult.objects.exists()
 
 
+@pytest.mark.one_database
 def test_a_launch_that_is_repeated_costs_no_statement_more(client, lms):
     lms.launch(client, "/content/")
     with CaptureQueriesContext(
@@ -271,6 +272,7 @@ def test_the_newest_submission_wins(result):
     assert (stored.score, stored.version, stored.operation) == (None, 4, "delete")
 
 
+@pytest.mark.one_database
 def test_a_submission_is_one_statement(result, django_assert_num_queries):
     with django_assert_num_queries(1):
         result.submit_score(0.5)
@@ -289,6 +291,7 @@ def test_autocommit_commits_the_score(result, heard):
     assert heard == [result]
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db(transaction=True)
 def test_a_rolled_back_score_never_existed(result, heard):
     submit_and_fail(result)
@@ -296,6 +299,7 @@ def test_a_rolled_back_score_never_existed(result, heard):
     assert heard == []
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db(transaction=True)
 def test_a_rolled_back_savepoint_takes_only_its_own_score_along(result, heard):
     with transaction.atomic():
@@ -306,6 +310,7 @@ def test_a_rolled_back_savepoint_takes_only_its_own_score_along(result, heard):
     assert len(heard) == 1
 
 
+@pytest.mark.one_database
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("atomic", [True, False])

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ("next_request_at", models.DateTimeField(editable=False, null=True)),
             ],
             options={
+                "base_manager_name": "objects",
                 "default_permissions": (),
             },
         ),
@@ -274,6 +275,7 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI consumer",
                 "verbose_name_plural": "LTI consumers",
                 "ordering": ("consumer_name", "pk"),
@@ -309,6 +311,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI context",
                 "verbose_name_plural": "LTI contexts",
             },
@@ -363,6 +366,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "installation",
                 "verbose_name_plural": "accepted installations",
                 "ordering": ("pk",),
@@ -462,6 +466,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "link event",
                 "verbose_name_plural": "history of links",
             },
@@ -504,6 +509,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI resource link",
                 "verbose_name_plural": "LTI resource links",
             },
@@ -555,6 +561,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "LTI user",
                 "verbose_name_plural": "LTI users",
             },
@@ -594,6 +601,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "grade host",
                 "verbose_name_plural": "grade hosts",
                 "ordering": ("host", "pk"),
@@ -711,6 +719,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "grade",
                 "verbose_name_plural": "grades",
             },
@@ -845,6 +854,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "launch",
                 "verbose_name_plural": "launch log",
             },

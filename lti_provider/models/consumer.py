@@ -26,6 +26,7 @@ from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData,
 from lti_provider.models import prepared
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
+from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.secret import SecretField, unseal_all
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def validate_outcome_networks(text: str) -> None:
             ) from None
 
 
-class LtiConsumerQuerySet(models.QuerySet["LtiConsumer"]):
+class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
     def with_key(self, consumer_key: str) -> LtiConsumer | None:
         """The consumer with exactly this key, and its first installation, in one indexed read."""
         return prepared.first(self, "consumer_key_digest", digest(consumer_key), ("installation",))
@@ -346,6 +347,7 @@ class LtiConsumer(models.Model):
     objects = LtiConsumerQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("LTI consumer")
         verbose_name_plural = _("LTI consumers")
         ordering = ("consumer_name", "pk")

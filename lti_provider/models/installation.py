@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from lti_provider.message import IDENTIFIER_LENGTH
 from lti_provider.models.consumer import STAMP_INTERVAL, LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.primary import PrimaryQuerySet
 
 
 class LtiInstallation(models.Model):
@@ -48,7 +49,10 @@ class LtiInstallation(models.Model):
         verbose_name=_("accepted by"),
     )
 
+    objects = PrimaryQuerySet["LtiInstallation"].as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("installation")
         verbose_name_plural = _("accepted installations")
         ordering = ("pk",)

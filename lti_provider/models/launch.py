@@ -23,6 +23,7 @@ from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.place import LtiContext, LtiResourceLink, link_digest
+from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import LtiResult
 from lti_provider.models.score import Number
 from lti_provider.models.user import LtiUser
@@ -38,7 +39,7 @@ _WITH_ALL = (
 _PURGE_BATCH = 1000
 
 
-class LtiLaunchQuerySet(models.QuerySet["LtiLaunch"]):
+class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
     def accept(
         self,
         consumer: LtiConsumer,
@@ -236,6 +237,7 @@ class LtiLaunch(models.Model):
     objects = LtiLaunchQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("launch")
         verbose_name_plural = _("launch log")
         constraints = (

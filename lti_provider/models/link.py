@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.message import IDENTIFIER_LENGTH
 from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.primary import PrimaryQuerySet
 
 
 class LtiLinkEvent(models.Model):
@@ -56,7 +57,10 @@ class LtiLinkEvent(models.Model):
     address = models.GenericIPAddressField(_("from address"), null=True)
     happened_at = models.DateTimeField(_("at"), auto_now_add=True)
 
+    objects = PrimaryQuerySet["LtiLinkEvent"].as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("link event")
         verbose_name_plural = _("history of links")
         indexes = (models.Index(fields=("user", "kind"), name="lti_link_event_of_user"),)

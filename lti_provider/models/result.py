@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models, router, transaction
 from django.db.models import Case, F, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -24,6 +24,7 @@ from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.place import LtiContext, LtiResourceLink
+from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.score import DECIMALS, Number, normalise_score
 from lti_provider.models.user import LtiUser
 from lti_provider.outcome_xml import Operation, is_xml_text
@@ -51,7 +52,7 @@ def nobodys_digest() -> str:
     return f"{_NOBODY}{secrets.token_hex(16)}"
 
 
-class LtiResultQuerySet(models.QuerySet["LtiResult"]):
+class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
     def for_user(self, user: AbstractBaseUser) -> Self:
         """The results of an account, of every LMS it is launched from."""
         return self.filter(lti_user__user=user)
@@ -132,8 +133,10 @@ class LtiResultQuerySet(models.QuerySet["LtiResult"]):
             with prepared.savepoint(self.db):
                 prepared.insert(result, self.db)
         except IntegrityError:
-            # A simultaneous launch of the same person was faster.
-            return self.get(**whose)
+            # A simultaneous launch of the same person was faster; an older snapshot hides it.
+            if (faster := self.filter(**whose).first()) is None:
+                raise
+            return faster
         return result
 
     def submit(self, score: Decimal | None, *, data_name: str = "", data: str = "") -> int:
@@ -323,6 +326,7 @@ class LtiResult(models.Model):
     objects = LtiResultQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("grade")
         verbose_name_plural = _("grades")
         constraints = (
@@ -380,7 +384,7 @@ class LtiResult(models.Model):
         return type(self).reader(self)
 
     def _submit(self, score: Decimal | None, *, data_name: str, data: str) -> Self:
-        alias = self._state.db
+        alias = router.db_for_write(type(self), instance=self)
         stored = type(self)._default_manager.using(alias).filter(pk=self.pk)
         if not stored.submit(score, data_name=data_name, data=data):
             raise type(self).DoesNotExist

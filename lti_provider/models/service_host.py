@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
-from django.db import connections, models, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from lti_provider.conf import conf
 from lti_provider.models.attempt import Attempt, describe
 from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import (
     HOST_LENGTH,
     LEASE_LENGTH,
@@ -62,7 +63,7 @@ def lease_time() -> timedelta:
     return timedelta(seconds=3 * conf.grade_timeout)
 
 
-class LtiServiceHostQuerySet(models.QuerySet["LtiServiceHost"]):
+class LtiServiceHostQuerySet(PrimaryQuerySet["LtiServiceHost"]):
     def lease(self, route: Route) -> Lease | None:
         """Reserve due results of ``route`` within its host's limits, over all deliverers.
 
@@ -88,13 +89,14 @@ class LtiServiceHost(models.Model):
     objects = LtiServiceHostQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         default_permissions = ()
 
     def __str__(self) -> str:
         return self.host
 
     def _lease(self, route: Route, now: datetime) -> Lease | None:
-        alias = self._state.db or "default"
+        alias = router.db_for_write(type(self), instance=self)
         at_host = LtiResult.objects.using(alias).filter(service_host=self.host)
         allowance = self._allowance(now)
         if not allowance or _count_leases(at_host, now) >= conf.grade_concurrency:
@@ -125,7 +127,7 @@ class LtiServiceHost(models.Model):
         return int(saved + 0.001)
 
 
-class LtiServiceBreakerQuerySet(models.QuerySet["LtiServiceBreaker"]):
+class LtiServiceBreakerQuerySet(PrimaryQuerySet["LtiServiceBreaker"]):
     def on(self, route: Route) -> Self:
         """The one of a route, if anything ever failed there."""
         return self.filter(lti_consumer=route.consumer, host=route.host)
@@ -176,6 +178,7 @@ class LtiServiceBreaker(models.Model):
     objects = LtiServiceBreakerQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("grade host")
         verbose_name_plural = _("grade hosts")
         ordering = ("host", "pk")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -16,13 +16,14 @@ from lti_provider.message import IDENTIFIER_LENGTH
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.link import LtiLinkEvent
+from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.signals import user_unlinked
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
-class LtiUserQuerySet(models.QuerySet["LtiUser"]):
+class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
     def link(
         self,
         consumer: LtiConsumer,
@@ -126,6 +127,7 @@ class LtiUser(models.Model):
     objects = LtiUserQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = _("LTI user")
         verbose_name_plural = _("LTI users")
         constraints = (
@@ -165,7 +167,7 @@ class LtiUser(models.Model):
         self, how: LtiLinkEvent.How, done_by: AbstractBaseUser | None, address: str | None
     ) -> None:
         """End the link; the next launch starts anew. Sessions that came from it end at once."""
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(type(self), instance=self)):
             self.note(LtiLinkEvent.Kind.UNLINKED, how, done_by, address)
             self.delete()
         user_unlinked.send(sender=type(self), lti_user=self, done_by=done_by)

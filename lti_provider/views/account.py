@@ -26,8 +26,9 @@ from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser
 from lti_provider.pages import render_page
 from lti_provider.platforms import email_setting
 from lti_provider.signals import user_linked
-from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.handle import HandleView, check_origin
+from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 
 _SALT = "lti_provider.views.account"
@@ -215,8 +216,9 @@ class AccountStateView(DecoratedView):
     """Tells the waiting page, which has a secret of its own, how far its person is."""
 
     http_method_names = ["get"]
-    decorators = (login_not_required, never_cache)
+    decorators = (login_not_required, never_cache, non_atomic_requests)
 
+    @answer_outages
     def get(self, request: HttpRequest, handle: str) -> HttpResponse:
         """``state``: waiting, linked, declined, or ended."""
         given = request.headers.get("X-Lti-Secret", "")
@@ -239,8 +241,10 @@ class ConnectionsView(DecoratedView):
     """The learner's page of LTI connections: what is linked, and how to undo it."""
 
     http_method_names = ["get", "post"]
-    decorators = (login_required, never_cache, csrf_protect)
+    decorators = (never_cache, csrf_protect, non_atomic_requests)
 
+    @answer_outages
+    @method_decorator(login_required)
     def get(self, request: HttpRequest) -> HttpResponse:
         """List the links of the account that is signed in."""
         user: Any = request.user
@@ -251,6 +255,8 @@ class ConnectionsView(DecoratedView):
         }
         return render_page("connections", context, frame_ancestors=())
 
+    @answer_outages
+    @method_decorator(login_required)
     def post(self, request: HttpRequest) -> HttpResponseBase:
         """End the link named ``link``."""
         user: Any = request.user

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from django.db import connections, transaction
 from django.http.response import HttpResponseBase
 from django.views import View
 
+from lti_provider.exceptions import LaunchRefused
+
+V = TypeVar("V", bound=Callable[..., Any])
+R = TypeVar("R", bound=LaunchRefused)
 Decorators = tuple[Callable[..., Any], ...]
+
+
+def non_atomic_requests(view: V) -> V:
+    """Keep ``ATOMIC_REQUESTS`` away, whichever database has it."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 class DecoratedView(View):
@@ -27,3 +39,7 @@ class DecoratedView(View):
         for decorate in reversed(cls.decorators):
             view = decorate(view)
         return view
+
+    def with_what_is_known(self, refusal: R) -> R:
+        """Tell whoever answers the refusal whose launch it was."""
+        return refusal

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import authenticate
@@ -28,9 +29,6 @@ from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.refusal import SeeOther
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
 
 
 class EnterView(HandleView):
@@ -97,23 +95,21 @@ class EnterView(HandleView):
             return render_page("replace_session", context, frame_ancestors=())
 
     def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
-        # In one transaction with the claim: who erases the person waits for it, or was first.
+        # With the session in it, so that whatever fails leaves a handle that still opens one.
         with transaction.atomic(using=router.db_for_write(LtiLaunch)):
-            user = self._sign_in(request, launch, framed=framed)
+            if not launch.claim():
+                raise LaunchUsed
+            self._sign_in(request, launch, framed=framed)
+            _save(request.session)
         events.report(
             events.USER_LAUNCHED,
             consumer=launch.lti_consumer_id,
             launch=launch.pk,
             secret=launch.signed_with,
         )
-        user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
         return self._to_content(request, launch, framed=framed)
 
-    def _sign_in(
-        self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
-    ) -> AbstractBaseUser:
-        if not launch.claim():
-            raise LaunchUsed
+    def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
         user = authenticate(request, launch=launch)
         if user is None:
             raise ImproperlyConfigured(
@@ -133,7 +129,7 @@ class EnterView(HandleView):
         if result is not None:
             launch.result = result
         sessions.sign_in(request, user, launch, framed=framed)
-        return user
+        user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
 
     def _to_content(
         self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
@@ -153,6 +149,18 @@ class EnterView(HandleView):
                 samesite=settings.LANGUAGE_COOKIE_SAMESITE,
             )
         return response
+
+
+def _save(session: Any) -> None:
+    """Save now; the response, which sets the cookie, saves only what changes from here on."""
+    session.save()
+    save, key, saved = session.save, session.session_key, deepcopy(dict(session.items()))
+
+    def save_changes(must_create: bool = False) -> None:
+        if must_create or (session.session_key, dict(session.items())) != (key, saved):
+            save(must_create)
+
+    session.save = save_changes
 
 
 def _asks_canvas(launch: LtiLaunch) -> bool:

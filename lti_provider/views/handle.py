@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
@@ -21,7 +20,8 @@ from lti_provider.exceptions import (
 )
 from lti_provider.models import LtiLaunch
 from lti_provider.reports import LaunchReporterFilter
-from lti_provider.views.decorated import DecoratedView, Decorators
+from lti_provider.views.decorated import DecoratedView, Decorators, R, non_atomic_requests
+from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import refuse
 
 
@@ -32,7 +32,7 @@ class HandleView(DecoratedView):
         login_not_required,
         never_cache,
         sensitive_variables(),
-        transaction.non_atomic_requests,
+        non_atomic_requests,
     )
     launch: LtiLaunch | None = None
 
@@ -40,6 +40,7 @@ class HandleView(DecoratedView):
         super().setup(request, *args, **kwargs)
         request.exception_reporter_filter = LaunchReporterFilter()
 
+    @answer_outages
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             self.launch = LtiLaunch.objects.with_handle(kwargs["handle"])
@@ -62,8 +63,7 @@ class HandleView(DecoratedView):
         """The answer where a launch was entered before. Raises LaunchUsed."""
         raise LaunchUsed
 
-    def with_what_is_known(self, refusal: LaunchRefused) -> LaunchRefused:
-        """Tell whoever answers the refusal whose launch it was."""
+    def with_what_is_known(self, refusal: R) -> R:
         if self.launch is not None:
             refusal.about(consumer=self.launch.lti_consumer, message=self.launch.message)
         return refusal

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
@@ -37,7 +35,8 @@ from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.reports import LaunchReporterFilter
 from lti_provider.views.cartridge import render_cartridge, site_cartridge
-from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
+from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 from lti_provider.views.target import is_launchable, is_under
 
@@ -61,12 +60,13 @@ class LaunchView(DecoratedView):
         login_not_required,
         never_cache,
         sensitive_variables(),
-        transaction.non_atomic_requests,
+        non_atomic_requests,
     )
 
     consumer: LtiConsumer
     message: LaunchMessage
     query: Pairs
+    verified: oauth.VerifiedRequest | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -89,20 +89,27 @@ class LaunchView(DecoratedView):
         """
         return site_cartridge()
 
+    @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Verify, keep, and go on to ``enter``."""
         try:
             verified = oauth.verify(request)
             self.consumer, self.query = verified.consumer, verified.form.query
-            self.message = LaunchMessage(verified.pairs)
+            self.message, self.verified = LaunchMessage(verified.pairs), verified
         except LaunchRefused as refusal:
             return refuse(request, refusal)
         try:
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
-            known = {"consumer": self.consumer, "form": verified.form, "message": self.message}
-            return refuse(request, refusal.about(**known, signed_with=verified.signed_with))
+            return refuse(request, self.with_what_is_known(refusal))
         return self._to_enter(launch, handle)
+
+    def with_what_is_known(self, refusal: R) -> R:
+        if self.verified is not None:
+            known = {"consumer": self.consumer, "form": self.verified.form}
+            signed_with = self.verified.signed_with
+            refusal.about(**known, message=self.message, signed_with=signed_with)
+        return refusal
 
     def get_success_url(self) -> str:
         """Where this launch goes: a path of this site.
@@ -139,7 +146,10 @@ class LaunchView(DecoratedView):
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
         target = self._checked_target()
-        with self._learning(message):
+        # What is refused in it teaches nothing, and a form that is sent again after a failure must
+        # not find its nonce used up.
+        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+            self._learn_installation(message)
             accepted = LtiLaunch.objects.accept(
                 self.consumer,
                 message,
@@ -150,9 +160,9 @@ class LaunchView(DecoratedView):
                 launch_url=self.request.build_absolute_uri(),
                 foreign_origin=foreign_origin,
             )
-        if installation is not None:
-            installation.note_seen()
-        self.consumer.note_secret_use(verified.signed_with)
+            if installation is not None:
+                installation.note_seen()
+            self.consumer.note_secret_use(verified.signed_with)
         return accepted
 
     def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
@@ -165,18 +175,13 @@ class LaunchView(DecoratedView):
             raise self._other_installation(message)
         return installation
 
-    @contextmanager
-    def _learning(self, message: LaunchMessage) -> Iterator[None]:
-        # What is refused inside of it teaches nothing.
+    def _learn_installation(self, message: LaunchMessage) -> None:
         if not self.consumer.learns_installation(message.instance_guid):
-            yield
             return
-        with transaction.atomic(using=router.db_for_write(LtiConsumer)):
-            # Written before the launch, so that simultaneous first launches wait here.
-            learned = self.consumer.learn_installation(message.instance_guid)
-            if not learned and self.consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
-                raise self._other_installation(message)
-            yield
+        # Written before the launch, so that simultaneous first launches wait here.
+        learned = self.consumer.learn_installation(message.instance_guid)
+        if not learned and self.consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
+            raise self._other_installation(message)
 
     def _other_installation(self, message: LaunchMessage) -> OtherInstallation:
         return OtherInstallation(

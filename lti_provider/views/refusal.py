@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import translation
 from django.views.decorators.debug import sensitive_variables
@@ -21,6 +21,7 @@ from lti_provider.exceptions import (
     LinkRefused,
     ReturnableRefusal,
     SecretUnreadable,
+    SiteUnavailable,
     UnknownConsumerKey,
 )
 from lti_provider.message import LaunchMessage
@@ -51,10 +52,13 @@ def refuse(
     consumer = None if refusal.consumer is None else refusal.consumer.pk
     events.report(events.LAUNCH_REFUSED, code=refusal.code, consumer=consumer)
     signal = link_refused if isinstance(refusal, LinkRefused) else launch_refused
-    signal.send(sender=type(refusal), request=request, refusal=refusal, consumer=refusal.consumer)
+    is_outage = isinstance(refusal, SiteUnavailable)
+    # A receiver may need the database that has just failed.
+    send = signal.send_robust if is_outage else signal.send
+    send(sender=type(refusal), request=request, refusal=refusal, consumer=refusal.consumer)
     with translation.override(_language(refusal)):
         response = _answer(refusal) if answer is None else answer()
-    if refusal.consumer is not None:
+    if refusal.consumer is not None and not is_outage:
         _log_when_sent(response, request, refusal)
     return response
 
@@ -117,7 +121,7 @@ def _log_when_sent(response: HttpResponse, request: HttpRequest, refusal: Launch
     def log_and_close() -> None:
         try:
             LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_details, request, refusal))
-        except DatabaseError:
+        except Error:
             events.report(
                 events.LAUNCH_REFUSED_NOT_LOGGED,
                 exc_info=True,

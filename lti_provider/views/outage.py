@@ -1,0 +1,118 @@
+"""What a view answers where the database fails: after a second attempt, a page of ours."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, TypeVar, cast
+
+from django.contrib.sessions.backends.base import UpdateError
+from django.db import (
+    DatabaseError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from lti_provider import events
+from lti_provider.exceptions import SiteUnavailable
+from lti_provider.pages import render_page
+from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.refusal import refuse
+
+#: What a browser or a proxy waits before it asks again.
+RETRY_AFTER = 5
+LONGEST_PAUSE = 0.1
+
+_OUTAGES = (OperationalError, InterfaceError, InternalError, UpdateError)
+# PostgreSQL: serialization_failure, deadlock_detected.
+_SQLSTATES = frozenset({"40001", "40P01"})
+# MariaDB and MySQL: record changed since last read, lock wait timeout, deadlock.
+_NUMBERS = frozenset({1020, 1205, 1213})
+
+Method = TypeVar("Method", bound=Callable[..., HttpResponseBase])
+
+
+def answer_outages(method: Method) -> Method:
+    """Let a view's method begin again once where that may help, and answer 503 where it does not.
+
+    What it did to the database has to be one transaction or worth nothing without the rest.
+    """
+
+    @wraps(method)
+    def answer(
+        view: DecoratedView, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        attempt = partial(method, view, request, *args, **kwargs)
+        before = _Before.of(request)
+        try:
+            return attempt()
+        except (Error, UpdateError) as error:
+            before.restore(request)
+            if not _may_pass(error):
+                return _give_up(view, request, error)
+        # Those that were in each other's way would be so again.
+        time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311
+        try:
+            return attempt()
+        except (Error, UpdateError) as error:
+            before.restore(request)
+            return _give_up(view, request, error)
+
+    return cast("Method", answer)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """Whose request it was before an attempt signed anybody in."""
+
+    known: dict[str, Callable[[], Any]]
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> _Before:
+        session, user = (vars(request).get(name) for name in ("session", "user"))
+        known: dict[str, Callable[[], Any]] = {"user": lambda: user}
+        if session is not None:
+            session_class: Any = type(session)
+            known["session"] = partial(session_class, session.session_key)
+        return cls(known)
+
+    def restore(self, request: HttpRequest) -> None:
+        vars(request).update({name: make() for name, make in self.known.items()})
+        # Signing in asks for a new cookie, and this answer sets none.
+        request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same may succeed now: somebody else was faster, or in the way."""
+    if isinstance(error, IntegrityError | UpdateError):
+        # A row that an older snapshot does not show, or a session that has just ended.
+        return True
+    state = getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None))
+    number = error.args[0] if error.args else None
+    return state in _SQLSTATES or number in _NUMBERS or "database is locked" in str(error)
+
+
+def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> HttpResponse:
+    # Drivers raise the plain class for what has no better one; the others are errors of the site.
+    if not isinstance(error, _OUTAGES) and type(error) is not DatabaseError:
+        raise error
+    events.report(events.DATABASE_FAILED, exc_info=True, error=type(error).__name__)
+    refusal = view.with_what_is_known(SiteUnavailable())
+    return refuse(request, refusal, partial(_page, request, refusal))
+
+
+def _page(request: HttpRequest, refusal: SiteUnavailable) -> HttpResponse:
+    again = request.get_full_path() if request.method == "GET" else None
+    back = refusal.message.return_url if refusal.message is not None else None
+    known = {"text": refusal.public_text, "code": refusal.code, "again": again, "back": back}
+    response = render_page("unavailable", known, status=refusal.status)
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response

@@ -1,0 +1,39 @@
+"""Sites whose reads go to a replica; see ``tests.settings_replica`` for the other tests."""
+
+from urllib.parse import urlencode
+
+import pytest
+from django.apps import apps
+from django.test import Client
+
+from lti_provider.models import LtiLaunch
+from lti_provider.testing import FakeLms
+
+MODELS = list(apps.get_app_config("lti_provider").get_models())
+ROUTER = "tests.replicas.router.PrimaryReplicaRouter"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_table_is_read_where_it_is_written(settings, model):
+    settings.DATABASE_ROUTERS = [ROUTER]
+    for manager in (model._default_manager, model._base_manager):
+        assert manager.all().db == "primary"
+        assert manager.using("elsewhere").db == "elsewhere"
+
+
+@pytest.mark.django_db
+def test_a_launch_counts_once(client):
+    lms = FakeLms.create("canvas")
+    form = urlencode(lms.sign("/content/"))
+    kind = "application/x-www-form-urlencoded"
+    answers = [client.post("/lti/launch/content/", form, kind) for _time in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 403]
+    assert LtiLaunch.objects.accepted().count() == 1
+
+
+@pytest.mark.django_db
+def test_the_account_of_a_first_launch_is_signed_in_at_once():
+    lms = FakeLms.create("canvas")
+    content = lms.launch(Client(), "/content/")
+    assert content.wsgi_request.user.is_authenticated
+    assert content.wsgi_request.lti.lti_user.user == content.wsgi_request.user
