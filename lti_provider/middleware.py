@@ -13,10 +13,9 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.views.debug import SafeExceptionReporterFilter
 
-from lti_provider import frames, reports, serving
+from lti_provider import frames, reports, sessions
 from lti_provider.models import LtiLaunch
 from lti_provider.pages import Page
-from lti_provider.sessions import current_launch, may_be_framed_by
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -27,7 +26,7 @@ class LtiRequest(HttpRequest):
     @cached_property
     def lti(self) -> LtiLaunch | None:
         """The launch that this request belongs to, or None."""
-        return current_launch(self)
+        return sessions.current_launch(self)
 
     @cached_property
     def exception_reporter_filter(  # type: ignore[override]
@@ -66,7 +65,7 @@ class LtiFrameMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         plain: Any = request.__class__
         request.__class__ = _with_lti(plain)
-        with serving.serve(request):
+        with sessions.serve(request):
             response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
             return self._finish(request, response)
@@ -75,11 +74,13 @@ class LtiFrameMiddleware:
     async def _afinish(
         self, request: HttpRequest, response: Awaitable[HttpResponseBase]
     ) -> HttpResponseBase:
-        with serving.serve(request):
+        with sessions.serve(request):
             awaited = await response
         return self._finish(request, awaited)
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if response.streaming:
+            sessions.keep_serving(request)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
             return response
         marker = frames.FrameMarker.read(request)
@@ -98,7 +99,7 @@ def _may_be_framed(
     if isinstance(response, Page) or _is_never_framed(request):
         return False
     # A jar may have lost the marker that its session came with, and have got another one.
-    return may_be_framed_by(request, marker.consumer)
+    return sessions.may_be_framed_by(request, marker.consumer)
 
 
 def _is_never_framed(request: HttpRequest) -> bool:
