@@ -317,6 +317,11 @@ class LtiLaunch(models.Model):
         return self.message.is_instructor
 
     @property
+    def is_course_staff(self) -> bool:
+        """Instructor, teaching assistant, content developer or administrator of this context."""
+        return self.message.is_course_staff
+
+    @property
     def custom(self) -> dict[str, str]:
         """Custom parameters without their prefix."""
         return self.message.custom
