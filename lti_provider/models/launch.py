@@ -210,7 +210,7 @@ class LtiLaunch(models.Model):
         _("foreign origin"),
         max_length=255,
         blank=True,
-        help_text=_("The browser's Origin, where it is not one of the LMS's."),
+        help_text=_("The browser's Origin, where it is not known to be the LMS's."),
     )
 
     # The digests join without a foreign key each, so that a launch is one insert.
