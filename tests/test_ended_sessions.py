@@ -184,13 +184,13 @@ def test_a_promoted_person_stays_where_staff_may_be_launched(staff_lms, ada):
     assert seen(frame) == "ada"
 
 
-def test_an_ended_connection_stays_ended_when_it_is_made_anew(staff_lms, ada):
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_ended_connection_stays_ended_when_it_is_made_anew(staff_lms, ada, route):
     old = link(staff_lms, "ada").frame
     LtiUser.objects.get().unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, ada, None)
     new = link(staff_lms, "ada").frame
-    for route in ROUTES:
-        assert seen(old, f"/content/{route}") == "nobody"
-        assert seen(new, f"/content/{route}") != "nobody"
+    assert seen(old, f"/content/{route}") == "nobody"
+    assert seen(new, f"/content/{route}") != "nobody"
 
 
 def test_a_second_lms_of_the_account_ends_nothing(staff_lms, ada):

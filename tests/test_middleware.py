@@ -335,9 +335,15 @@ LATER = timedelta(minutes=6)
 
 @pytest.mark.parametrize("url", ["/page/", "/apage/"])
 def test_an_origin_that_was_removed_frames_nothing_after_five_minutes(frame, url):
+    old_marker = frame.cookies[frames.MARKER_COOKIE].value
     LtiConsumer.objects.update(frame_origins="https://lms.example")
     with time_machine.travel(LATER, tick=False):
         assert ancestors(frame, url) == "'self' https://lms.example"
+    asgi = AsyncClient()
+    asgi.cookies[frames.MARKER_COOKIE] = old_marker
+    with time_machine.travel(LATER * 2, tick=False):
+        page = async_to_sync(asgi.get)(url, headers=FRAMED)
+    assert page[CSP] == "frame-ancestors 'self' https://lms.example"
 
 
 def test_without_frame_origins_the_return_url_counts_again(frame):
