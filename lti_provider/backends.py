@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.auth import get_backends, get_user_model
@@ -17,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider import sessions
 from lti_provider.exceptions import (
     AccountMismatch,
     AlreadyLinked,
@@ -27,12 +25,10 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import PersonalData
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser, prepared
-from lti_provider.serving import SIGN_IN_KEY, session_that_signs_in
+from lti_provider.models.user import is_staff
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
-
-_NO_SIGN_IN = (None, None)
 
 
 def lti_backend() -> LtiBackend:
@@ -71,30 +67,29 @@ class LtiBackend(BaseBackend):
         if not getattr(user, "is_active", True):
             raise UserInactive
         _check_staff(user, launch)
-        if launch.lti_user.is_linked:
-            return _ended_by(user, _last_unlink(launch.lti_user))
-        self.update_user(user, launch)
+        if not launch.lti_user.is_linked:
+            self.update_user(user, launch)
         return user
 
     def get_user(self, user_id: Any) -> Any:
-        """The account of a session, None once it or the consumer that signed it in is deactivated.
+        """The account of a session, None once what the session stands on has ended.
 
-        A deactivated consumer's sessions end for good, the same account's other sessions go on.
+        That is the person's connection, the consumer's being active all the time since, and, for
+        staff, its *Staff accounts*. The session ends for good; the account's other sessions go on.
+        Where no request is being served, every connection of the account has to stand.
         """
-        model = get_user_model()
-        session = session_that_signs_in(user_id, model._meta.pk)
-        consumer, epoch = session.get(SIGN_IN_KEY, _NO_SIGN_IN) if session else _NO_SIGN_IN
-        users = _accounts(model).annotate(
-            last_lti_unlink=_unlink_of("pk"), lti_epoch=_epoch_of(consumer)
-        )
-        user = users.filter(pk=user_id).first()
-        if user is None or not getattr(user, "is_active", True):
-            return None
-        if user.lti_epoch != epoch:
-            if session is not None:
-                session.flush()
-            return None
-        return _ended_by(user, user.last_lti_unlink)
+        users = _accounts(get_user_model()).filter(pk=user_id)
+        session = sessions.find_session(user_id)
+        sign_in = sessions.SignIn.read(session) if session is not None else None
+        if session is not None and sign_in is None:
+            user = users.first()
+            return user if getattr(user, "is_active", True) else None
+        user = users.annotate(lti_allows_staff=_allows_staff(sign_in)).first()
+        if user is not None and _may_go_on(user, user.lti_allows_staff):
+            return user
+        if session is not None:
+            session.flush()
+        return None
 
     def find_account(self, launch: LtiLaunch) -> AbstractBaseUser | None:
         """The account that the launch's e-mail address belongs to: the only active one with it.
@@ -217,24 +212,26 @@ def _accounts(model: Any) -> models.QuerySet[Any]:
     return accounts
 
 
-def _epoch_of(consumer: int | None) -> models.Subquery | models.Case:
-    """In the one read of an account: the number under which its session would be made now."""
-    if consumer is not None:
-        active = LtiConsumer.objects.filter(pk=consumer, is_active=True)
-        return models.Subquery(active.values("session_epoch"))
-    # Asked without a request, or of a session that no launch made: any consumer will do.
-    people = LtiUser.objects.filter(user=models.OuterRef("pk"))
-    vouched = models.Exists(people.filter(lti_consumer__is_active=True))
-    return models.Case(
-        models.When(vouched | ~models.Exists(people), then=None),
-        default=models.Value(0),
-        output_field=models.BigIntegerField(),
+def _allows_staff(sign_in: sessions.SignIn | None) -> models.Subquery:
+    """*Staff accounts* of the consumer that a session stands on, NULL if it stands no more."""
+    people: models.QuerySet[LtiUser] = LtiUser.objects.filter(user=models.OuterRef("pk"))
+    if sign_in is not None:
+        people = sign_in.filter(people)
+    allows = models.Case(
+        models.When(lti_consumer__is_active=True, then="lti_consumer__allow_staff")
     )
+    strictest = people.order_by("lti_consumer__is_active", "lti_consumer__allow_staff")
+    return models.Subquery(strictest.values(allows=allows)[:1])
+
+
+def _may_go_on(user: Any, allows_staff: bool | None) -> bool:
+    if allows_staff is None or not getattr(user, "is_active", True):
+        return False
+    return allows_staff or not is_staff(user)
 
 
 def _check_staff(user: AbstractBaseUser, launch: LtiLaunch) -> None:
-    is_staff = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
-    if is_staff and not launch.lti_consumer.allow_staff:
+    if is_staff(user) and not launch.lti_consumer.allow_staff:
         raise StaffAccount
 
 
@@ -252,47 +249,6 @@ def _is_made_by_launch(user: str) -> models.Q:
     anonymous = LtiUser.objects.filter(user=models.OuterRef(user), linked_at__isnull=True)
     left = LtiLinkEvent.objects.filter(former_user=models.OuterRef(user))
     return models.Q(models.Exists(anonymous)) | models.Q(models.Exists(left))
-
-
-def _unlink_of(user: str) -> models.Subquery:
-    unlinks = LtiLinkEvent.objects.filter(
-        user=models.OuterRef(user), kind=LtiLinkEvent.Kind.UNLINKED
-    )
-    return models.Subquery(unlinks.order_by("-pk").values("pk")[:1])
-
-
-def _last_unlink(lti_user: LtiUser) -> int | None:
-    # In one statement: an unlink of this moment is either seen, or leaves no link to see.
-    link = LtiUser.objects.filter(pk=lti_user.pk).values_list(_unlink_of("user")).first()
-    if link is None:
-        raise UserAccountRequired
-    unlink: int | None = link[0]
-    return unlink
-
-
-def _ended_by(user: AbstractBaseUser, unlink: int | None) -> AbstractBaseUser:
-    # Django ends a session whose hash is no longer the user's, and an unlink changes the hash.
-    if unlink is None:
-        return user
-    mutable: Any = user
-    mutable.get_session_auth_hash = partial(_mixed_hash, user.get_session_auth_hash, unlink)
-    mutable.get_session_auth_fallback_hash = partial(
-        _mixed_hashes, user.get_session_auth_fallback_hash, unlink
-    )
-    return user
-
-
-def _mixed_hash(plain: Callable[[], str], unlink: int) -> str:
-    return _mix(plain(), unlink)
-
-
-def _mixed_hashes(plain: Callable[[], Iterable[str]], unlink: int) -> Iterator[str]:
-    return (_mix(auth_hash, unlink) for auth_hash in plain())
-
-
-def _mix(auth_hash: str, unlink: int) -> str:
-    # Keyed by the hash itself, so that a change of the secret key ends nothing.
-    return hashlib.sha256(f"{auth_hash}:{unlink}".encode()).hexdigest()
 
 
 def _unique_email(model: Any) -> list[str]:

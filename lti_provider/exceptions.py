@@ -65,12 +65,13 @@ class LaunchRefused(Exception):
     hint: str | _StrPromise = ""
 
     #: What was known when the launch was refused: the LtiConsumer that the key names, the form
-    #: as it was read, and, only once the signature held, the LaunchMessage and which of the
-    #: consumer's secrets made it.
+    #: as it was read, and, only once the signature held, the LaunchMessage, which of the consumer's
+    #: secrets made it, and a browser's Origin that is not known to be the LMS's.
     consumer: Any = None
     form: Any = None
     message: Any = None
     signed_with: Any = None
+    foreign_origin: str = ""
 
     def __init__(self, hint: str | _StrPromise = "") -> None:
         if hint:

@@ -6,17 +6,20 @@ The marker cookie is the probe (does this browser keep our cookies in this frame
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, field
+from functools import wraps
 from http.cookies import Morsel
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from asgiref.sync import iscoroutinefunction
 from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from lti_provider.models import LtiLaunch
+from lti_provider.models import LtiConsumer, LtiLaunch
 
 if TYPE_CHECKING:
     StrMorsel = Morsel[str]
@@ -28,6 +31,9 @@ _SALT = "lti_provider.frames"
 _READ = "_lti_frame_marker"
 _BOUND_TOP_LEVEL = "lti_enter"
 _BOUND_FRAMED = "lti_enter_framed"
+# Seconds for which a marker speaks for its consumer.
+_MARKER_LIFETIME = 300
+_REFUSED = "_lti_refuses_framing"
 _FRAMES = frozenset({"iframe", "frame", "embed", "object"})
 
 
@@ -56,12 +62,15 @@ class FrameMarker:
     """What a framed jar knows: whose launch it is and which origins may frame its pages."""
 
     consumer: str
+    return_origin: str
     origins: tuple[str, ...]
+    issued_at: int = field(default_factory=lambda: int(time.time()), compare=False)
 
     @classmethod
     def of(cls, launch: LtiLaunch) -> Self:
         """The marker that a launch leaves."""
-        return cls(str(launch.lti_consumer_id), launch.frame_origins)
+        return_origin = launch.message.return_origin or ""
+        return cls(str(launch.lti_consumer_id), return_origin, launch.frame_origins)
 
     @classmethod
     def read(cls, request: HttpRequest) -> Self | None:
@@ -77,16 +86,30 @@ class FrameMarker:
         if not value:
             return None
         try:
-            consumer, *origins = signing.loads(value, salt=_SALT)
+            consumer, return_origin, issued_at, *origins = signing.loads(value, salt=_SALT)
         except (signing.BadSignature, TypeError, ValueError):
             return None
-        return cls(consumer, tuple(origins))
+        return cls(consumer, return_origin, tuple(origins), issued_at)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the consumer may have lost origins since."""
+        return time.time() - self.issued_at > _MARKER_LIFETIME
+
+    def renew(self) -> Self:
+        """The marker with the origins that the consumer has now, in one read."""
+        active = LtiConsumer.objects.filter(pk=self.consumer, is_active=True)
+        consumer = active.only("frame_origins").first()
+        origins = consumer.origins_with(self.return_origin) if consumer is not None else ()
+        return type(self)(self.consumer, self.return_origin, origins)
 
     def leave(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Leave the marker in the frame's jar, if that does not hold it already."""
-        if self == self.read(request):
+        known = self.read(request)
+        if self == known and not known.is_stale:
             return
-        value = signing.dumps([self.consumer, *self.origins], salt=_SALT, compress=True)
+        content = [self.consumer, self.return_origin, self.issued_at, *self.origins]
+        value = signing.dumps(content, salt=_SALT, compress=True)
         response.set_cookie(MARKER_COOKIE, value, secure=True, httponly=True, samesite="None")
         partition(response, [MARKER_COOKIE])
 
@@ -185,6 +208,46 @@ def _binding(handle: str) -> str:
 def forbid_framing(response: HttpResponseBase) -> None:
     """Let nobody frame a response, whatever the site allows."""
     response.headers["X-Frame-Options"] = "DENY"
+
+
+def notice_refusal(view: Callable[..., Any]) -> Callable[..., Any]:
+    """``view``, of whose responses ``refuses_framing`` tells what the view itself said.
+
+    In the finished response a page's own refusal looks like what middleware adds to every page.
+    """
+
+    @wraps(view)
+    def sync_view(*args: Any, **kwargs: Any) -> Any:
+        return _notice(view(*args, **kwargs))
+
+    @wraps(view)
+    async def async_view(*args: Any, **kwargs: Any) -> Any:
+        return _notice(await view(*args, **kwargs))
+
+    return async_view if iscoroutinefunction(view) else sync_view
+
+
+def _notice(response: Any) -> Any:
+    if isinstance(response, HttpResponseBase) and _lets_nobody_frame(response):
+        setattr(response, _REFUSED, True)
+    return response
+
+
+def _lets_nobody_frame(response: HttpResponseBase) -> bool:
+    if response.headers.get("X-Frame-Options", "").upper() == "DENY":
+        return True
+    # Django's csp_override leaves a policy that its middleware writes later.
+    sources = (getattr(response, "_csp_config", None) or {}).get("frame-ancestors", ())
+    header = response.headers.get("Content-Security-Policy", "")
+    named = [word for policy in header.split(",") for word in _ancestors_of(policy)]
+    return "'none'" in sources or any(
+        set(directive.lower().split()[1:]) <= {"'none'"} for directive in named
+    )
+
+
+def refuses_framing(response: HttpResponseBase) -> bool:
+    """Whether the view that made a response lets nobody frame it."""
+    return getattr(response, _REFUSED, False)
 
 
 def allow_framing(response: HttpResponseBase, origins: Iterable[str]) -> None:

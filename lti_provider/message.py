@@ -181,6 +181,13 @@ Role.MENTOR = Role(RoleNamespace.CONTEXT, "Mentor")
 Role.ADMINISTRATOR = Role(RoleNamespace.CONTEXT, "Administrator")
 Role.TEACHING_ASSISTANT = Role(RoleNamespace.CONTEXT, "TeachingAssistant")
 
+_COURSE_STAFF = (
+    Role.INSTRUCTOR,
+    Role.TEACHING_ASSISTANT,
+    Role.CONTENT_DEVELOPER,
+    Role.ADMINISTRATOR,
+)
+
 
 def is_core_name(name: str) -> bool:
     """Whether LTI itself defines this parameter name (LTI 1.1 §3)."""
@@ -345,6 +352,11 @@ class LaunchMessage:
     def is_instructor(self) -> bool:
         """Instructor in this context; a professor elsewhere is not."""
         return self.has_role(Role.INSTRUCTOR)
+
+    @property
+    def is_course_staff(self) -> bool:
+        """Who runs this course in any way; an administrator elsewhere does not."""
+        return any(map(self.has_role, _COURSE_STAFF))
 
     @cached_property
     def _names(self) -> tuple[str, str, str]:

@@ -10,13 +10,13 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch
 from django.utils.cache import patch_vary_headers
 from django.views.debug import SafeExceptionReporterFilter
 
-from lti_provider import frames, reports, serving
+from lti_provider import frames, reports, sessions
 from lti_provider.models import LtiLaunch
 from lti_provider.pages import Page
-from lti_provider.sessions import current_launch, may_be_framed_by
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -27,7 +27,20 @@ class LtiRequest(HttpRequest):
     @cached_property
     def lti(self) -> LtiLaunch | None:
         """The launch that this request belongs to, or None."""
-        return current_launch(self)
+        return sessions.current_launch(self)
+
+    @property
+    def resolver_match(self) -> ResolverMatch | None:
+        """As Django's; in a marked frame its view's own word on framing is noticed."""
+        match: ResolverMatch | None = vars(self).get("resolver_match")
+        return match
+
+    @resolver_match.setter
+    def resolver_match(self, match: ResolverMatch | None) -> None:
+        # The only place between the inner middleware and the view that a middleware can reach.
+        if match is not None and frames.MARKER_COOKIE in self.COOKIES:
+            match.func = frames.notice_refusal(match.func)
+        vars(self)["resolver_match"] = match
 
     @cached_property
     def exception_reporter_filter(  # type: ignore[override]
@@ -66,7 +79,7 @@ class LtiFrameMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         plain: Any = request.__class__
         request.__class__ = _with_lti(plain)
-        with serving.serve(request):
+        with sessions.serve(request):
             response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
             return self._finish(request, response)
@@ -75,11 +88,16 @@ class LtiFrameMiddleware:
     async def _afinish(
         self, request: HttpRequest, response: Awaitable[HttpResponseBase]
     ) -> HttpResponseBase:
-        with serving.serve(request):
+        with sessions.serve(request):
             awaited = await response
-        return self._finish(request, awaited)
+        marker = frames.FrameMarker.read(request)
+        if marker is None or not marker.is_stale:
+            return self._finish(request, awaited)
+        return await sync_to_async(self._finish)(request, awaited)
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if response.streaming:
+            sessions.keep_serving(request)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
             return response
         marker = frames.FrameMarker.read(request)
@@ -87,6 +105,9 @@ class LtiFrameMiddleware:
             return response
         frames.partition(response)
         if _may_be_framed(request, response, marker):
+            if marker.is_stale:
+                marker = marker.renew()
+                marker.leave(request, response)
             frames.allow_framing(response, marker.origins)
         patch_vary_headers(response, ("Cookie", "Sec-Fetch-Dest"))
         return response
@@ -95,10 +116,10 @@ class LtiFrameMiddleware:
 def _may_be_framed(
     request: HttpRequest, response: HttpResponseBase, marker: frames.FrameMarker
 ) -> bool:
-    if isinstance(response, Page) or _is_never_framed(request):
+    if isinstance(response, Page) or frames.refuses_framing(response) or _is_never_framed(request):
         return False
     # A jar may have lost the marker that its session came with, and have got another one.
-    return may_be_framed_by(request, marker.consumer)
+    return sessions.may_be_framed_by(request, marker.consumer)
 
 
 def _is_never_framed(request: HttpRequest) -> bool:

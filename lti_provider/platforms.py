@@ -138,12 +138,20 @@ PLATFORMS = (
             _("Open Studio → Settings → Advanced Settings → LTI Passports (lti_passports)."),
             _("Add the line {passport}, quotes included."),
             _(
+                "On this site, enter the origin of Open edX, such as https://learn.example.edu, "
+                "under “Frame origins” of the LTI consumer: Open edX sends no return URL, so its "
+                "frames are refused until then."
+            ),
+            _(
                 "In a unit, add an LTI Consumer block with the LTI ID lti_tool and the LTI URL "
                 "{launch_url}; “Scored” for grades."
             ),
         ),
         email=_("In Open edX: “Request user's email” of the LTI Consumer block."),
-        good_to_know=_("It sends no return URL: enter its origin under “Frame origins”."),
+        good_to_know=_(
+            "If a launch is refused with unknown_frame_origin, its page in the launch log offers "
+            "to add the origin."
+        ),
     ),
 )
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, login
+from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
+from django.db import models
 from django.http import HttpRequest
 
 from lti_provider.conf import conf
-from lti_provider.models import LtiLaunch
-from lti_provider.serving import SIGN_IN_KEY
+from lti_provider.models import LtiLaunch, LtiUser
+from lti_provider.models.user import is_staff
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -23,9 +28,58 @@ LAUNCH_PARAMETER = "lti_launch"
 
 _KEY = "lti_provider"
 _CONSUMER = "lti_provider_consumer"
-_MADE_BY_LAUNCH = "lti_provider_made"
+_SIGN_IN = "lti_provider_sign_in"
 _PK = re.compile(r"[0-9]{1,18}")
 _SIMULTANEOUS = timedelta(minutes=1)
+
+# Django asks a backend for the account of a session without saying of which session.
+_request: ContextVar[HttpRequest | None] = ContextVar("lti_provider_request", default=None)
+
+
+@contextmanager
+def serve(request: HttpRequest) -> Iterator[None]:
+    """Let ``find_session`` find the request's session meanwhile."""
+    token = _request.set(request)
+    try:
+        yield
+    finally:
+        _request.reset(token)
+
+
+def keep_serving(request: HttpRequest) -> None:
+    """Let ``find_session`` find the request's session while its response streams."""
+    _request.set(request)
+
+
+def find_session(user_id: Any) -> Any:
+    """The session of the request that is being served, if it signs in ``user_id``; else None."""
+    session = getattr(_request.get(), "session", None)
+    if session is None or SESSION_KEY not in session:
+        return None
+    pk: Any = get_user_model()._meta.pk
+    return session if pk.to_python(session[SESSION_KEY]) == user_id else None
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """What a session that a launch made stands on: a person of a consumer, as of that launch."""
+
+    backend: str
+    lti_user: int
+    session_epoch: int
+
+    @classmethod
+    def read(cls, session: Any) -> SignIn | None:
+        """The sign-in of a session; None if its person signed in by other means, also since."""
+        kept = session.get(_SIGN_IN)
+        # If the same person signs in later, the session keeps what it holds and names that backend.
+        if kept is None or kept[0] != session.get(BACKEND_SESSION_KEY):
+            return None
+        return cls(*kept)
+
+    def filter(self, people: models.QuerySet[LtiUser]) -> models.QuerySet[LtiUser]:
+        """The person, unless the connection or the consumer's sessions have ended since."""
+        return people.filter(pk=self.lti_user, lti_consumer__session_epoch=self.session_epoch)
 
 
 def sign_in(
@@ -45,23 +99,27 @@ def sign_in(
         # names the person is stored with the response only.
         request.session[SESSION_KEY] = user._meta.pk.value_to_string(user)
         login(request, cast("Any", user))
-        request.session[_MADE_BY_LAUNCH] = request.session[BACKEND_SESSION_KEY]
-        request.session[SIGN_IN_KEY] = [launch.lti_consumer_id, launch.session_epoch]
+        backend = request.session[BACKEND_SESSION_KEY]
+        request.session[_SIGN_IN] = [backend, _lti_user_pk(launch), launch.session_epoch]
     remember(request, launch)
 
 
 def is_made_by_launch(request: HttpRequest) -> bool:
     """Whether a launch made the session of ``request.user``, so that nobody signed in here."""
-    # If the same person signs in later, the session keeps what it holds and names that backend.
-    backend = request.session.get(_MADE_BY_LAUNCH)
-    return backend is not None and backend == request.session.get(BACKEND_SESSION_KEY)
+    return SignIn.read(request.session) is not None
 
 
 def remember(request: HttpRequest, launch: LtiLaunch) -> None:
     """Add a launch to the session, the newest last; the oldest ones go."""
-    remembered = [*_remembered(request), [launch.pk, unquote(urlsplit(launch.target).path)]]
+    path = unquote(urlsplit(launch.target).path)
+    remembered = [*_remembered(request), (launch.pk, path, _lti_user_pk(launch))]
     request.session[_KEY] = remembered[-conf.session_launches :]
     request.session[_CONSUMER] = str(launch.lti_consumer_id)
+
+
+def _lti_user_pk(launch: LtiLaunch) -> int:
+    # Whoever enters has one, or got one just now.
+    return cast("LtiUser", launch.lti_user).pk
 
 
 def may_be_framed_by(request: HttpRequest, consumer: str) -> bool:
@@ -101,7 +159,7 @@ def current_launch(request: HttpRequest) -> LtiLaunch | None:
     launch = LtiLaunch.objects.with_all().filter(pk=pk).first()
     if launch is None or not _is_in_force(request, launch):
         return None
-    if all(pk != known for known, _path in _remembered(request)):
+    if all(pk != known for known, _path, _person in _remembered(request)):
         if not _is_simultaneous(request, launch):
             return None
         remember(request, launch)
@@ -110,17 +168,24 @@ def current_launch(request: HttpRequest) -> LtiLaunch | None:
 
 def _is_in_force(request: HttpRequest, launch: LtiLaunch) -> bool:
     # All of it came with the launch's one read.
-    if launch.lti_user is None or launch.is_over:
+    person = launch.lti_user
+    # A connection that was ended and made anew is another one.
+    if person is None or launch.is_over or person.pk not in _people(request):
         return False
-    user = launch.lti_user.user
+    user = person.user
     signed_in = request.session.get(SESSION_KEY) == user._meta.pk.value_to_string(user)
-    return signed_in and getattr(user, "is_active", True)
+    may_sign_in = launch.lti_consumer.allow_staff or not is_staff(user)
+    return signed_in and may_sign_in and getattr(user, "is_active", True)
+
+
+def _people(request: HttpRequest) -> set[int]:
+    return {person for _pk, _path, person in _remembered(request)}
 
 
 def _is_simultaneous(request: HttpRequest, launch: LtiLaunch) -> bool:
     # Frames of one page enter at once. Each gets a session, or writes to the one that all have,
     # and what was written last stays.
-    remembered = [pk for pk, _path in _remembered(request)]
+    remembered = [pk for pk, _path, _person in _remembered(request)]
     if launch.entered_at is None or len(remembered) >= conf.session_launches:
         return False
     known = LtiLaunch.objects.filter(pk__in=remembered, lti_consumer=launch.lti_consumer_id)
@@ -136,7 +201,7 @@ def _current_pk(request: HttpRequest) -> int | None:
     remembered = _remembered(request)
     containing = [
         (len(path), order, pk)
-        for order, (pk, path) in enumerate(remembered)
+        for order, (pk, path, _person) in enumerate(remembered)
         if request.path == path or request.path.startswith(path.rstrip("/") + "/")
     ]
     if containing:
@@ -144,9 +209,10 @@ def _current_pk(request: HttpRequest) -> int | None:
     return remembered[-1][0] if remembered else None
 
 
-def _remembered(request: HttpRequest) -> list[tuple[int, str]]:
+def _remembered(request: HttpRequest) -> list[tuple[int, str, int]]:
+    # Launch, path and LtiUser.
     session = getattr(request, "session", None)
-    return [(pk, path) for pk, path in session.get(_KEY, ())] if session is not None else []
+    return [tuple(kept) for kept in session.get(_KEY, ())] if session is not None else []
 
 
 def address_of(request: HttpRequest) -> str | None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from lti_provider.backends import LtiBackend
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
-from lti_provider.serving import SIGN_IN_KEY, serve
+from lti_provider.sessions import is_made_by_launch, serve
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db
@@ -141,31 +141,39 @@ def test_the_account_is_read_once(learner, django_assert_num_queries):
         assert is_signed_in(learner)
 
 
-def test_without_a_request_any_active_consumer_vouches(lms, other_lms, learner):
+def test_without_a_request_every_connection_of_the_account_has_to_stand(lms, other_lms, learner):
     account = LtiUser.objects.get().user
     assert LtiBackend().get_user(account.pk) == account
-    lms.consumer.set_active(False)
-    assert LtiBackend().get_user(account.pk) is None
     other_lms.launch(Client(), "/content/")
     link(other_lms, account)
     assert LtiBackend().get_user(account.pk) == account
-
-
-def test_accounts_that_no_launch_knows_are_left_to_others(rf):
-    account = get_user_model().objects.create_user("ada")
+    other_lms.consumer.set_active(False)
+    assert LtiBackend().get_user(account.pk) is None
+    other_lms.consumer.set_active(True)
+    get_user_model().objects.update(is_staff=True)
+    LtiConsumer.objects.filter(pk=lms.consumer.pk).update(allow_staff=True)
+    assert LtiBackend().get_user(account.pk) is None
+    LtiConsumer.objects.update(allow_staff=True)
     assert LtiBackend().get_user(account.pk) == account
+
+
+def test_without_a_request_an_account_without_a_connection_is_nobody():
+    account = get_user_model().objects.create_user("ada")
+    assert LtiBackend().get_user(account.pk) is None
     assert LtiBackend().get_user(account.pk + 1) is None
 
 
-def test_the_session_of_one_says_nothing_about_another(lms, learner, rf):
-    account = get_user_model().objects.create_user("ada")
+def test_the_session_of_one_says_nothing_about_another(lms, other_lms, learner):
+    other_lms.launch(Client(), "/content/")
+    account = LtiUser.objects.get(lti_consumer=other_lms.consumer).user
     request = learner.get("/content/").wsgi_request
     lms.consumer.set_active(False)
     with serve(request):
         assert LtiBackend().get_user(account.pk) == account
-        assert SIGN_IN_KEY in request.session
-        assert LtiBackend().get_user(LtiUser.objects.get().user_id) is None
-        assert SIGN_IN_KEY not in request.session
+        assert is_made_by_launch(request)
+        person = LtiUser.objects.get(lti_consumer=lms.consumer)
+        assert LtiBackend().get_user(person.user_id) is None
+        assert not is_made_by_launch(request)
 
 
 def test_expired_credentials_end_no_session(lms, learner):

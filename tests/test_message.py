@@ -111,6 +111,41 @@ def test_only_a_context_role_says_what_a_person_is_in_the_course(sent, learner, 
     assert (launched.is_learner, launched.is_instructor) == (learner, instructor)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "Instructor",
+        "TeachingAssistant",
+        "ContentDeveloper",
+        "Administrator",
+        "urn:lti:role:ims/lis/Administrator/Support",
+        "Learner,urn:lti:role:ims/lis/TeachingAssistant/Grader",
+    ],
+)
+def test_course_staff_run_the_course(sent):
+    assert message(roles=sent).is_course_staff
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "Learner",
+        "Mentor",
+        "Manager",
+        "Member",
+        "urn:lti:instrole:ims/lis/Administrator",
+        "urn:lti:instrole:ims/lis/Instructor",
+        "urn:lti:sysrole:ims/lis/Administrator",
+        "urn:lti:sysrole:ims/lis/SysAdmin,Learner",
+        "Staff",
+        "NotAnAdministrator",
+        "",
+    ],
+)
+def test_nobody_is_course_staff_by_a_role_elsewhere(sent):
+    assert not message(roles=sent).is_course_staff
+
+
 def test_a_sub_role_can_be_asked_for():
     grader = Role(RoleNamespace.CONTEXT, "TeachingAssistant", "Grader")
     launched = message(roles="urn:lti:role:ims/lis/TeachingAssistant/Grader")

@@ -1,16 +1,29 @@
 import copy
 import pickle
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+import time_machine
 from asgiref.sync import async_to_sync
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.template import engines
+from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path
-from django.views.decorators.clickjacking import xframe_options_exempt
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.clickjacking import (
+    xframe_options_deny,
+    xframe_options_exempt,
+    xframe_options_sameorigin,
+)
 from django.views.decorators.csrf import csrf_exempt
 
 from lti_provider import frames
 from lti_provider.decorators import launch_required
+from lti_provider.models import LtiConsumer
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 
@@ -46,7 +59,44 @@ def fail(request: HttpRequest) -> HttpResponse:
     raise ValueError
 
 
+def refusing(header: str, value: str) -> Callable[..., HttpResponse]:
+    return lambda request: HttpResponse("not in a frame", headers={header: value})
+
+
+async def adenied(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("not in a frame", headers={XFO: "deny"})
+
+
+class DeniedView(View):
+    @method_decorator(xframe_options_deny)
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("not in a frame")
+
+
+class DeniedTemplateView(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        page = engines["django"].from_string("not in a frame")
+        return TemplateResponse(request, page, headers={XFO: "DENY"})
+
+
+REFUSING = {
+    "decorator": xframe_options_deny(lambda request: HttpResponse("not in a frame")),
+    "decorated class": DeniedView.as_view(),
+    "template": DeniedTemplateView.as_view(),
+    "header": refusing(XFO, "DENY"),
+    "async": adenied,
+    "policy": refusing(CSP, "default-src 'self'; frame-ancestors 'none'"),
+    "spelled policy": refusing(CSP, "img-src *, Frame-Ancestors 'NONE'"),
+    "empty policy": refusing(CSP, "frame-ancestors"),
+}
+PERMITTING = {
+    "same origin": xframe_options_sameorigin(lambda request: HttpResponse("in a frame")),
+    "others": refusing(CSP, "frame-ancestors https://b.example"),
+}
+
 urlpatterns = [
+    *(path(f"{name}/", view) for name, view in {**REFUSING, **PERMITTING}.items()),
+    path("admin/", admin.site.urls),
     path("page/", plain),
     path("apage/", aplain),
     path("exempt/", xframe_options_exempt(plain)),
@@ -216,3 +266,122 @@ def test_a_long_list_of_origins_fits_into_one_cookie(settings):
     assert len(response.cookies[frames.MARKER_COOKIE].OutputString()) < 4096
     page = get(browser.cookies[frames.MARKER_COOKIE].value)
     assert page[CSP] == " ".join(["frame-ancestors", "'self'", *origins])
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize("page", REFUSING)
+def test_a_page_that_nobody_may_frame_is_not_framed(marker, page, client_class):
+    browser = client_class()
+    ask = browser.get if client_class is Client else async_to_sync(browser.get)
+    in_a_window = ask(f"/{page}/")
+    browser.cookies[frames.MARKER_COOKIE] = marker
+    response = ask(f"/{page}/", headers=FRAMED)
+    assert response[XFO] == in_a_window[XFO]
+    assert response[XFO].upper() == "DENY"
+    assert response.get(CSP) == in_a_window.get(CSP)
+
+
+def test_a_policy_of_djangos_that_lets_nobody_frame_a_page_is_kept(marker, settings):
+    csp = pytest.importorskip("django.views.decorators.csp", reason="Django has it since 6.0")
+    settings.MIDDLEWARE = [OURS, DJANGOS_CSP, *settings.MIDDLEWARE[1:]]
+    settings.SECURE_CSP = {"default-src": ["'self'"]}
+    own = csp.csp_override({"frame-ancestors": ["'none'"]})(REFUSING["header"])
+    settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("own/", own)]})
+    page = csp.csp_override({"frame-ancestors": ["'none'"]})(lambda request: HttpResponse())
+    settings.ROOT_URLCONF.urlpatterns.append(path("policy/", page))
+    for url in ("/own/", "/policy/"):
+        response = get(marker, url)
+        assert response[CSP] == "frame-ancestors 'none'"
+        assert response[XFO] == "DENY"
+
+
+@pytest.mark.parametrize("page", PERMITTING)
+def test_a_page_that_some_may_frame_is_framed_by_the_lms_too(marker, page):
+    response = get(marker, f"/{page}/")
+    assert response[CSP] == ANCESTORS
+    assert XFO not in response
+
+
+@pytest.mark.parametrize("page", ["/admin/", "/admin/login/", "/admin/jsi18n/"])
+def test_the_admin_is_never_framed(marker, page):
+    response = get(marker, page)
+    assert response[XFO] == "DENY"
+    assert CSP not in response
+
+
+# Origins that a consumer has no longer
+
+
+@pytest.fixture
+def lms(settings) -> FakeLms:
+    settings.LTI_PROVIDER_LAUNCHABLE_PATHS = ["/page/"]
+    return FakeLms.create(frame_origins="https://lms.example\nhttps://gone.example")
+
+
+@pytest.fixture
+def frame(lms) -> Client:
+    browser = Client()
+    lms.post(browser, "page/", framed=True)
+    assert ancestors(browser) == "'self' https://lms.example https://gone.example"
+    return browser
+
+
+def ancestors(browser: Client, url: str = "/page/") -> str:
+    return browser.get(url, headers=FRAMED)[CSP].removeprefix("frame-ancestors ")
+
+
+LATER = timedelta(minutes=6)
+
+
+@pytest.mark.parametrize("url", ["/page/", "/apage/"])
+def test_an_origin_that_was_removed_frames_nothing_after_five_minutes(frame, url):
+    old_marker = frame.cookies[frames.MARKER_COOKIE].value
+    LtiConsumer.objects.update(frame_origins="https://lms.example")
+    with time_machine.travel(LATER, tick=False):
+        assert ancestors(frame, url) == "'self' https://lms.example"
+    asgi = AsyncClient()
+    asgi.cookies[frames.MARKER_COOKIE] = old_marker
+    with time_machine.travel(LATER * 2, tick=False):
+        page = async_to_sync(asgi.get)(url, headers=FRAMED)
+    assert page[CSP] == "frame-ancestors 'self' https://lms.example"
+
+
+def test_without_frame_origins_the_return_url_counts_again(frame):
+    LtiConsumer.objects.update(frame_origins="")
+    with time_machine.travel(LATER, tick=False):
+        assert ancestors(frame) == "'self' https://lms.example"
+    LtiConsumer.objects.update(frame_origins="https://new.example")
+    with time_machine.travel(LATER * 2, tick=False):
+        assert ancestors(frame) == "'self' https://new.example"
+
+
+@pytest.mark.parametrize("end", ["deactivated", "deleted"])
+def test_a_consumer_that_is_no_more_frames_nothing(frame, end):
+    if end == "deleted":
+        LtiConsumer.objects.all().delete()
+    LtiConsumer.objects.update(is_active=False)
+    with time_machine.travel(LATER, tick=False):
+        assert ancestors(frame) == "'self'"
+
+
+def test_the_consumer_is_asked_once_in_five_minutes(frame, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        ancestors(frame)
+    with time_machine.travel(LATER, tick=False):
+        with django_assert_num_queries(1):
+            ancestors(frame)
+        with django_assert_num_queries(0):
+            ancestors(frame)
+
+
+def test_a_launch_brings_a_new_marker_at_once(frame, lms):
+    LtiConsumer.objects.update(frame_origins="https://lms.example")
+    lms.post(frame, "page/", framed=True)
+    assert ancestors(frame) == "'self' https://lms.example"
+
+
+def test_a_launch_renews_a_marker_that_says_the_same(frame, lms, django_assert_num_queries):
+    with time_machine.travel(LATER, tick=False):
+        lms.post(frame, "page/", framed=True)
+        with django_assert_num_queries(0):
+            ancestors(frame)

@@ -51,10 +51,10 @@ def site(db, settings):
 def post(client, site):
     """Post a payload: the captured ones as they were, the others signed afresh."""
 
-    def post_payload(name):
+    def post_payload(name, **changes):
         payload = PAYLOADS[name]
         url = payload.get("url", "http://127.0.0.1:9000/lti/launch")
-        fields = [tuple(pair) for pair in payload["fields"]]
+        fields = [(key, changes.get(key, value)) for key, value in payload["fields"]]
         consumer = LtiConsumer.objects.create(
             consumer_name=payload["lms"],
             consumer_key=payload.get("consumer_key", "k"),
@@ -98,6 +98,13 @@ def at_its_time():
     return travel
 
 
+def test_course_staff_of_open_edx_are_administrators_only(post, follow):
+    assert follow(post("openedx_2018_instructor", roles="Administrator")).status_code == 200
+    launch = LtiLaunch.objects.get()
+    assert launch.is_course_staff
+    assert not launch.is_instructor
+
+
 @pytest.mark.parametrize("name", [name for name in PAYLOADS if name not in REFUSED])
 def test_every_payload_launches(post, follow, at_its_time, name):
     sent = dict(PAYLOADS[name]["fields"])
@@ -108,6 +115,7 @@ def test_every_payload_launches(post, follow, at_its_time, name):
     assert response.content.startswith(b"content/ for lti-")
     launch = LtiLaunch.objects.with_all().get()
     assert (launch.is_learner, launch.is_instructor) == ROLES[name]
+    assert launch.is_course_staff == launch.is_instructor
     assert launch.lti_user.lti_user_id == sent["user_id"]
     assert launch.resource_link.resource_link_id == sent["resource_link_id"]
     assert launch.resource_link.title == sent.get("resource_link_title", "")

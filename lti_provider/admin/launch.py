@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -17,8 +17,9 @@ from django.views.decorators.http import require_POST
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
-from lti_provider.exceptions import LaunchRefused, OtherInstallation
+from lti_provider.exceptions import LaunchRefused, OtherInstallation, UnknownFrameOrigin
 from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.models.consumer import normalise_origin
 
 if TYPE_CHECKING:
     LaunchModelAdmin = admin.ModelAdmin[LtiLaunch]
@@ -27,6 +28,7 @@ else:
 
 _NOTHING = "-"
 _ACCEPT_URL = "admin:lti_provider_ltilaunch_accept"
+_FRAME_URL = "admin:lti_provider_ltilaunch_frame"
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -150,10 +152,14 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Offer what can be done about another installation."""
+        """Offer what can be done about another installation or an unknown frame."""
         launch = self.get_object(request, object_id)
         if launch is not None and launch.refusal_code == OtherInstallation.code:
             extra_context = {**(extra_context or {}), **self._installation_context(request, launch)}
+        if launch is not None and _may_allow_frame(request, launch):
+            url = reverse(_FRAME_URL, args=[launch.pk])
+            offer = {"frame_url": url, "frame_origin": _named_origin(launch)}
+            extra_context = {**(extra_context or {}), **offer}
         return super().change_view(request, object_id, form_url, extra_context)
 
     def _installation_context(self, request: HttpRequest, launch: LtiLaunch) -> dict[str, Any]:
@@ -168,13 +174,18 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the answer to the offer."""
+        """Add the answers to the offers."""
         accept = path(
             "<int:pk>/accept/",
             self.admin_site.admin_view(require_POST(self.accept_view)),
             name=_ACCEPT_URL.removeprefix("admin:"),
         )
-        return [accept, *super().get_urls()]
+        frame = path(
+            "<int:pk>/frame/",
+            self.admin_site.admin_view(require_POST(self.frame_view)),
+            name=_FRAME_URL.removeprefix("admin:"),
+        )
+        return [accept, frame, *super().get_urls()]
 
     def accept_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Accept the installation that a refused launch named, beside the others."""
@@ -195,3 +206,39 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         return HttpResponseRedirect(
             reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
         )
+
+    def frame_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Let the origin that a refused launch named, or else a typed one, frame its pages."""
+        launch = LtiLaunch.objects.select_related("lti_consumer").filter(pk=pk).first()
+        if launch is None or not _may_allow_frame(request, launch):
+            raise PermissionDenied
+        try:
+            origin = _named_origin(launch) or normalise_origin(request.POST.get("origin", ""))
+        except ValidationError as error:
+            messages.error(request, error.messages[0])
+            return HttpResponseRedirect(reverse("admin:lti_provider_ltilaunch_change", args=[pk]))
+        consumer: LtiConsumer = launch.lti_consumer
+        consumer.frame_origins = "\n".join(dict.fromkeys((*consumer.frame_origin_list, origin)))
+        consumer.save(update_fields=["frame_origins"])
+        text = gettext("%(origin)s may now show launched pages of “%(name)s” in a frame.") % {
+            "origin": origin,
+            "name": consumer,
+        }
+        self.log_change(request, consumer, text)  # type: ignore[arg-type]
+        messages.success(request, text)
+        return HttpResponseRedirect(
+            reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
+        )
+
+
+def _may_allow_frame(request: HttpRequest, launch: LtiLaunch) -> bool:
+    refused = launch.refusal_code == UnknownFrameOrigin.code
+    return refused and request.user.has_perm("lti_provider.change_lticonsumer")
+
+
+def _named_origin(launch: LtiLaunch) -> str:
+    """The Origin that the browser named with a launch, blank if that is not a host's."""
+    try:
+        return normalise_origin(launch.foreign_origin)
+    except ValidationError:
+        return ""

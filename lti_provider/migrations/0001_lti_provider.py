@@ -798,7 +798,7 @@ class Migration(migrations.Migration):
                     "foreign_origin",
                     models.CharField(
                         blank=True,
-                        help_text="The browser's Origin, where it is not one of the LMS's.",
+                        help_text="The browser's Origin, where it is not known to be the LMS's.",
                         max_length=255,
                         verbose_name="foreign origin",
                     ),

@@ -562,8 +562,11 @@ class LtiConsumer(models.Model):
 
     def origins_of(self, message: LaunchMessage) -> tuple[str, ...]:
         """The LMS's origins: the consumer's, else that of the message's return URL."""
-        origin = message.return_origin
-        return self.frame_origin_list or ((origin,) if origin else ())
+        return self.origins_with(message.return_origin)
+
+    def origins_with(self, return_origin: str | None) -> tuple[str, ...]:
+        """The LMS's origins, where ``return_origin`` is that of a signed return URL."""
+        return self.frame_origin_list or ((return_origin,) if return_origin else ())
 
     def find_installation(self, guid: str) -> LtiInstallation | None:
         """The accepted installation ``guid``, to the letter, which may be blank.

@@ -211,7 +211,7 @@ class LtiLaunch(models.Model):
         _("foreign origin"),
         max_length=255,
         blank=True,
-        help_text=_("The browser's Origin, where it is not one of the LMS's."),
+        help_text=_("The browser's Origin, where it is not known to be the LMS's."),
     )
 
     # The digests join without a foreign key each, so that a launch is one insert.
@@ -317,6 +317,11 @@ class LtiLaunch(models.Model):
     def is_instructor(self) -> bool:
         """Instructor in this context."""
         return self.message.is_instructor
+
+    @property
+    def is_course_staff(self) -> bool:
+        """Instructor, teaching assistant, content developer or administrator of this context."""
+        return self.message.is_course_staff
 
     @property
     def custom(self) -> dict[str, str]:

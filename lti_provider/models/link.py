@@ -25,7 +25,7 @@ class LtiLinkEvent(models.Model):
 
     lti_consumer = models.ForeignKey(
         LtiConsumer,
-        # An unlink that was forgotten would bring the sessions that it ended back.
+        # The history tells who could open which account, and which accounts launches made.
         on_delete=models.PROTECT,
         related_name="lti_link_events",
         verbose_name=_("LTI consumer"),

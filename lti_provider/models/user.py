@@ -79,11 +79,14 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
         return True
 
 
+def is_staff(user: Any) -> bool:
+    """Whether the account may enter the admin, or do anything."""
+    return any(getattr(user, name, False) for name in ("is_staff", "is_superuser"))
+
+
 def is_made_by_launch(user: Any) -> bool:
     """Whether a launch made the account, and the site gave it neither password nor rights."""
-    if user.has_usable_password() or any(
-        getattr(user, name, False) for name in ("is_staff", "is_superuser")
-    ):
+    if user.has_usable_password() or is_staff(user):
         return False
     rights = (getattr(user, name, None) for name in ("groups", "user_permissions"))
     if any(granted is not None and granted.exists() for granted in rights):

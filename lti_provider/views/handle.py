@@ -65,7 +65,11 @@ class HandleView(DecoratedView):
 
     def with_what_is_known(self, refusal: R) -> R:
         if self.launch is not None:
-            refusal.about(consumer=self.launch.lti_consumer, message=self.launch.message)
+            refusal.about(
+                consumer=self.launch.lti_consumer,
+                message=self.launch.message,
+                foreign_origin=self.launch.foreign_origin,
+            )
         return refusal
 
 

@@ -134,7 +134,7 @@ def _log_when_sent(response: HttpResponse, request: HttpRequest, refusal: Launch
 
 
 def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {"foreign_origin": refusal.foreign_origin}
     if refusal.form is not None:
         details["launch_url"] = refusal.form.url
         details["clock_difference"] = _clock_difference(refusal.form.oauth)

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.template import engines
 from django.urls import include, path
-from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.clickjacking import xframe_options_deny, xframe_options_exempt
 from django.views.decorators.csrf import ensure_csrf_cookie
 
 from lti_provider.decorators import launch_required, role_required
@@ -86,6 +86,7 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("lti/", include("lti_provider.urls")),
     path("content/count/", count),
+    path("content/unframed/", xframe_options_deny(shown)),
     path("content/launched/", launch_required(shown)),
     path("content/teachers/", role_required(Role.INSTRUCTOR)(shown)),
     path("content/", quiz),

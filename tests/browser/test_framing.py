@@ -120,6 +120,14 @@ def test_the_site_may_frame_its_own_pages_in_the_lms(
     expect(framed(tab, depth=2).locator("#user")).to_contain_text("lti-")
 
 
+def test_a_page_that_nobody_may_frame_is_not_framed(
+    strict_browser: BrowserContext, lms: Lms
+) -> None:
+    tab = launched(strict_browser, lms)
+    tab.goto(lms.server.add_frame(f"{lms.tool}/content/unframed/"))
+    expect_blocked(tab)
+
+
 def test_the_consumers_origins_decide(
     strict_browser: BrowserContext, lms: Lms, other_lms: Lms
 ) -> None:
