@@ -103,8 +103,8 @@ def deliver(count: int, *, slow: bool) -> None:
     deliverer = Deliverer()
     ends: list[float] = []
 
-    def watch(tally: object) -> None:
-        if deliverer.tally.delivered >= count and not ends:
+    def watch(report: object) -> None:
+        if deliverer.report.delivered >= count and not ends:
             ends.append(time.perf_counter())
             deliverer.stop()
 

@@ -27,8 +27,8 @@ from lti_provider.models import (
     LtiResult,
     LtiUser,
 )
+from lti_provider.models.context import link_digest
 from lti_provider.models.digest import digest
-from lti_provider.models.place import link_digest
 from lti_provider.testing import PROFILES, sign_launch
 
 HOST = "tool.example"

@@ -4,7 +4,7 @@ A line of a page may be one of
 
     <!-- section: Settings -->          a section of the README with its subsections
     <!-- opening: Grades -->            a section up to its first subsection
-    <!-- table: Connect a learning platform -->   its first table
+    <!-- table: Connect an LMS -->   its first table
     <!-- steps: canvas -->              the admin's instructions for a make of LMS
 
 Headings take their level from where they land; the README's links to pages and to its own
@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PLATFORMS = ROOT / "lti_provider" / "platforms.py"
+PRODUCTS = ROOT / "lti_provider" / "products.py"
 VALUES = {
     "{launch_url}": "`https://your.site/lti/launch/…`",
     "{cartridge_url}": "`https://your.site/lti/cartridge.xml`",
@@ -112,7 +112,7 @@ def places(pages: dict[str, str]) -> Places:
     return found
 
 
-def linked(line: str, path: str, known: Places) -> str:
+def connected(line: str, path: str, known: Places) -> str:
     def lead(match: re.Match[str]) -> str:
         page, anchor = (match[1], match[2]) if match[1] else known[match[2]]
         way = posixpath.relpath(page, posixpath.dirname(path) or ".")
@@ -130,11 +130,11 @@ def included(kind: str, title: str, level: int, path: str, known: Places) -> lis
         if found := heading(line, prose):
             result.append(f"{'#' * (found[0] + shift)} {found[1]}")
         else:
-            result.append(linked(line, path, known) if prose else line)
+            result.append(connected(line, path, known) if prose else line)
     return result
 
 
-def platforms() -> dict[str, dict[str, Any]]:
+def products() -> dict[str, dict[str, Any]]:
     """The admin's instructions by code, read without importing Django."""
 
     def value(node: ast.expr) -> Any:
@@ -142,22 +142,22 @@ def platforms() -> dict[str, dict[str, Any]]:
             return [value(item) for item in node.elts]
         return ast.literal_eval(node.args[0] if isinstance(node, ast.Call) else node)
 
-    tree = ast.parse(PLATFORMS.read_text(encoding="utf-8"))
+    tree = ast.parse(PRODUCTS.read_text(encoding="utf-8"))
     calls = (
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Platform"
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LmsProduct"
     )
     known = [{word.arg: value(word.value) for word in call.keywords if word.arg} for call in calls]
-    return {platform["code"]: platform for platform in known}
+    return {product["code"]: product for product in known}
 
 
 def steps(code: str) -> list[str]:
-    platform = platforms()[code]
-    lines = [f"{number}. {text}" for number, text in enumerate(platform["steps"], 1)]
-    lines += ["", f"E-mail addresses: {platform['email']}"]
-    if platform.get("good_to_know"):
-        lines += ["", platform["good_to_know"]]
+    product = products()[code]
+    lines = [f"{number}. {text}" for number, text in enumerate(product["steps"], 1)]
+    lines += ["", f"E-mail addresses: {product['email']}"]
+    if product.get("good_to_know"):
+        lines += ["", product["good_to_know"]]
     for name, shown_as in VALUES.items():
         lines = [line.replace(name, shown_as) for line in lines]
     return lines

@@ -17,14 +17,14 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider import sessions
 from lti_provider.exceptions import (
     AccountMismatch,
-    AlreadyLinked,
+    AlreadyConnected,
     EmailMissing,
     StaffAccount,
     UserAccountRequired,
     UserInactive,
 )
 from lti_provider.message import PersonalData
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser, prepared
+from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser, prepared
 from lti_provider.models.user import is_staff
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class LtiBackend(BaseBackend):
     """Finds or makes the account of a launch.
 
     Override ``create_user`` for a user model that needs more than a username, ``update_user`` to
-    keep other data of a launch, ``find_account`` and ``may_link`` for rules of your own about which
-    account may be linked. None may grant permissions: an LMS is not your site's admin.
+    keep other data of a launch, ``find_account`` and ``may_connect`` for rules of your own about
+    which account may be connected. None may grant permissions: an LMS is not your site's admin.
     """
 
     # Django's authenticate() marks only credentials, for whatever it calls.
@@ -54,7 +54,7 @@ class LtiBackend(BaseBackend):
     ) -> AbstractBaseUser | None:
         """The account of a launch, made if it is the person's first.
 
-        Raises UserInactive, StaffAccount, and UserAccountRequired if the person has to link an
+        Raises UserInactive, StaffAccount, and UserAccountRequired if the person has to connect an
         account first.
         """
         if launch is None:
@@ -67,7 +67,7 @@ class LtiBackend(BaseBackend):
         if not getattr(user, "is_active", True):
             raise UserInactive
         _check_staff(user, launch)
-        if not launch.lti_user.is_linked:
+        if not launch.lti_user.is_connected:
             self.update_user(user, launch)
         return user
 
@@ -95,8 +95,8 @@ class LtiBackend(BaseBackend):
         """The account that the launch's e-mail address belongs to: the only active one with it.
 
         Addresses are equal if they are so after NFKC and case folding; accounts that launches made
-        do not count. Nobody is linked or shown an account because of this: ``may_link`` compares
-        it to the one that signed in.
+        do not count. Nobody is connected or shown an account because of this: ``may_connect``
+        compares it to the one that signed in.
         """
         model = get_user_model()
         name = model.get_email_field_name()
@@ -115,19 +115,19 @@ class LtiBackend(BaseBackend):
         ]
         return found[0] if len(found) == 1 else None
 
-    def may_link(self, user: Any, launch: LtiLaunch) -> None:
-        """Raise a LinkRefused if ``user``, who is signed in, may not be linked to this launch.
+    def may_connect(self, user: Any, launch: LtiLaunch) -> None:
+        """Raise a ConnectionRefused if ``user``, who is signed in, may not be connected.
 
         Asked when the confirmation is shown and again when it is given.
         """
         if not getattr(user, "is_active", True):
-            raise AccountMismatch(UserInactive.hint).about(
+            raise AccountMismatch(UserInactive.hint).with_details(
                 public_text=_("This account is deactivated. Sign in with another one.")
             )
         _check_staff(user, launch)
-        linked = LtiUser.objects.filter(lti_consumer=launch.lti_consumer, user=user)
-        if linked.exclude(lti_user_digest=launch.user_digest).exists():
-            raise AlreadyLinked
+        connected = LtiUser.objects.filter(lti_consumer=launch.lti_consumer, user=user)
+        if connected.exclude(lti_user_digest=launch.user_digest).exists():
+            raise AlreadyConnected
         if launch.lti_consumer.account_match == LtiConsumer.AccountMatch.ANY:
             return
         if not launch.message.email:
@@ -246,8 +246,8 @@ def _has_field(model: type[models.Model], name: str) -> bool:
 
 
 def _is_made_by_launch(user: str) -> models.Q:
-    anonymous = LtiUser.objects.filter(user=models.OuterRef(user), linked_at__isnull=True)
-    left = LtiLinkEvent.objects.filter(former_user=models.OuterRef(user))
+    anonymous = LtiUser.objects.filter(user=models.OuterRef(user), connected_at__isnull=True)
+    left = LtiConnectionEvent.objects.filter(former_user=models.OuterRef(user))
     return models.Q(models.Exists(anonymous)) | models.Q(models.Exists(left))
 
 

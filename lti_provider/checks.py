@@ -20,7 +20,7 @@ from lti_provider.backends import LtiBackend
 from lti_provider.cartridge import PRIVACY_LEVELS
 from lti_provider.conf import SETTINGS, given_settings
 from lti_provider.middleware import LtiFrameMiddleware
-from lti_provider.models.secret import seal
+from lti_provider.models.secret import encrypt
 
 _PATH = re.compile(r"/[^\s?#\\]*")
 _PER_PROCESS_CACHES = (
@@ -199,7 +199,7 @@ def _check_cartridge(fields: dict[str, Any]) -> Iterator[CheckMessage]:
 
 def _check_keys() -> Iterator[CheckMessage]:
     try:
-        seal("a secret")
+        encrypt("a secret")
     except ImproperlyConfigured as error:
         yield Error(str(error), hint=f"Make a key with {_NEW_KEY}", id="lti_provider.E008")
 

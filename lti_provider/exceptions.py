@@ -21,12 +21,12 @@ LaunchRefused
 │       ├── OtherInstallation
 │       ├── TargetNotLaunchable
 │       └── UserInactive
-├── LinkRefused                    the launch waits; this account may not be linked to it
+├── ConnectionRefused              the launch waits; this account may not be connected to it
 │   ├── EmailMissing
 │   ├── AccountMismatch
-│   ├── AlreadyLinked
+│   ├── AlreadyConnected
 │   ├── StaffAccount
-│   └── LinkDeclined
+│   └── ConnectionDeclined
 ├── SiteUnavailable                the database failed, or was busy twice in a row
 └── EnterRefused                   after the launch, at the door of the session
     ├── UnknownHandle
@@ -86,7 +86,7 @@ class LaunchRefused(Exception):
             codes |= subclass.by_code()
         return codes
 
-    def about(self, **known: Any) -> Self:
+    def with_details(self, **known: Any) -> Self:
         """Note what is known, such as ``consumer``; return the refusal, to be raised."""
         vars(self).update(known)
         return self
@@ -96,7 +96,7 @@ class MalformedRequest(LaunchRefused):
     """The request cannot be read in exactly one way."""
 
     code = "malformed_request"
-    public_text = _("The learning platform sent a request that this site cannot read.")
+    public_text = _("The LMS sent a request that this site cannot read.")
     hint = _("Launches are POSTs of one application/x-www-form-urlencoded form in UTF-8.")
 
 
@@ -104,7 +104,7 @@ class UnsupportedSignatureMethod(LaunchRefused):
     """Neither HMAC-SHA1 nor HMAC-SHA256, or an OAuth token or version that LTI does not have."""
 
     code = "unsupported_signature_method"
-    public_text = _("The learning platform signed the request in a way that is not accepted.")
+    public_text = _("The LMS signed the request in a way that is not accepted.")
     hint = _("Only HMAC-SHA1 and HMAC-SHA256, without a token, are accepted.")
 
 
@@ -113,7 +113,7 @@ class InvalidSignature(LaunchRefused):
 
     code = "invalid_signature"
     status = 401
-    public_text = _("This site could not verify that the request came from your learning platform.")
+    public_text = _("This site could not verify that the request came from your LMS.")
     hint = _("Compare consumer key, shared secret and launch URL on both sides.")
 
 
@@ -168,7 +168,7 @@ class UnexpectedOrigin(VerifiedLaunchRefused):
     """The browser's ``Origin`` is not one of the LMS's, and the consumer enforces that."""
 
     code = "unexpected_origin"
-    public_text = _("This request did not come from your learning platform's own page.")
+    public_text = _("This request did not come from your LMS's own page.")
 
 
 class ReturnableRefusal(VerifiedLaunchRefused):
@@ -179,7 +179,7 @@ class ConsumerInactive(ReturnableRefusal):
     """The administrator deactivated this consumer."""
 
     code = "consumer_inactive"
-    public_text = _("Access from this learning platform is switched off.")
+    public_text = _("Access from this LMS is switched off.")
     hint = _("The LTI consumer is not active.")
 
 
@@ -187,7 +187,7 @@ class WeakSignatureMethod(ReturnableRefusal):
     """Weaker than the consumer's minimum."""
 
     code = "weak_signature_method"
-    public_text = _("The learning platform signed the request in a way that is not accepted.")
+    public_text = _("The LMS signed the request in a way that is not accepted.")
     hint = _("The consumer asks for HMAC-SHA256, the LMS signed with HMAC-SHA1.")
 
 
@@ -196,7 +196,7 @@ class UnsupportedMessageType(ReturnableRefusal):
 
     code = "unsupported_message_type"
     status = 400
-    public_text = _("This site cannot answer this kind of request from the learning platform.")
+    public_text = _("This site cannot answer this kind of request from the LMS.")
 
 
 class UnsupportedVersion(ReturnableRefusal):
@@ -212,7 +212,7 @@ class MissingResourceLink(ReturnableRefusal):
 
     code = "missing_resource_link"
     status = 400
-    public_text = _("The learning platform did not say which activity was opened.")
+    public_text = _("The LMS did not say which activity was opened.")
     hint = _(
         "The LMS did not send resource_link_id, which LTI requires. Open the tool from an activity "
         "in a course."
@@ -224,7 +224,7 @@ class InvalidParameter(ReturnableRefusal):
 
     code = "invalid_parameter"
     status = 400
-    public_text = _("The learning platform sent a value that this site cannot accept.")
+    public_text = _("The LMS sent a value that this site cannot accept.")
 
 
 class OtherInstallation(ReturnableRefusal):
@@ -232,7 +232,7 @@ class OtherInstallation(ReturnableRefusal):
 
     code = "other_installation"
     public_text = _(
-        "This learning platform is not the one that was registered here. "
+        "This LMS is not the one that was registered here. "
         "Please tell the administrator of the course."
     )
 
@@ -261,64 +261,64 @@ class UserInactive(ReturnableRefusal):
     hint = _("The user's “active” flag is off.")
 
 
-class LinkRefused(LaunchRefused):
-    """The signed-in account cannot be linked to this person of the LMS.
+class ConnectionRefused(LaunchRefused):
+    """The signed-in account cannot be connected to this person of the LMS.
 
     No text tells whether an e-mail address has an account here.
     """
 
-    code = "link_refused"
+    code = "connection_refused"
     status = 403
-    public_text = _("This account cannot be connected to your learning platform.")
+    public_text = _("This account cannot be connected to your LMS.")
 
 
-class EmailMissing(LinkRefused):
+class EmailMissing(ConnectionRefused):
     """The LMS did not send ``lis_person_contact_email_primary``."""
 
     code = "email_missing"
     public_text = _(
-        "Your learning platform did not send your e-mail address, which this activity needs to "
-        "find your account. Please tell your teacher or the administrator of the platform."
+        "Your LMS did not send your e-mail address, which this activity needs to "
+        "find your account. Please tell your teacher or the administrator of the LMS."
     )
 
 
-class AccountMismatch(LinkRefused):
+class AccountMismatch(ConnectionRefused):
     """The account is not the only active one with the launch's e-mail, or a launch made it."""
 
     code = "account_mismatch"
     public_text = _(
-        "This account does not belong to the e-mail address that your learning platform sent. "
+        "This account does not belong to the e-mail address that your LMS sent. "
         "Sign in with the account that does."
     )
     hint = _(
         "The e-mail address of the account differs, or several active accounts have it. "
-        "If accounts of this site have no address, let the consumer link any account."
+        "If accounts of this site have no address, let the consumer connect any account."
     )
 
 
-class AlreadyLinked(LinkRefused):
-    """The account, or the person, is linked to another one at this consumer."""
+class AlreadyConnected(ConnectionRefused):
+    """The account, or the person, is connected to another one at this consumer."""
 
-    code = "already_linked"
+    code = "already_connected"
     public_text = _(
-        "This account is already connected to another person of your learning platform. "
+        "This account is already connected to another person of your LMS. "
         "Sign in with another account, or end that connection first."
     )
-    hint = _("Unlink the LTI user of this account, or let the learner use another account.")
+    hint = _("Disconnect the LTI user of this account, or let the learner use another account.")
 
 
-class StaffAccount(LinkRefused):
+class StaffAccount(ConnectionRefused):
     """Staff and superusers are not opened to an LMS unless the consumer says so."""
 
     code = "staff_account"
-    public_text = _("Staff accounts of this site cannot be opened from a learning platform.")
+    public_text = _("Staff accounts of this site cannot be opened from an LMS.")
     hint = _("“Staff accounts” is off on the LTI consumer; whoever runs that LMS could be staff.")
 
 
-class LinkDeclined(LinkRefused):
+class ConnectionDeclined(ConnectionRefused):
     """The person did not confirm."""
 
-    code = "link_declined"
+    code = "connection_declined"
     public_text = _("You did not connect your account. Nothing was changed.")
     hint = _("The person was asked and said no.")
 
@@ -393,7 +393,7 @@ class UnknownFrameOrigin(EnterRefused):
 
     code = "unknown_frame_origin"
     public_text = _(
-        "This site does not know yet that your learning platform shows it inside its own pages. "
+        "This site does not know yet that your LMS shows it inside its own pages. "
         "Ask your teacher to open this tool in a new window."
     )
     hint = _("The LMS sent no return URL: enter its origin under “frame origins” of the consumer.")

@@ -103,7 +103,7 @@ class FrameMarker:
         origins = consumer.origins_with(self.return_origin) if consumer is not None else ()
         return type(self)(self.consumer, self.return_origin, origins)
 
-    def leave(self, request: HttpRequest, response: HttpResponseBase) -> None:
+    def set_cookie(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Leave the marker in the frame's jar, if that does not hold it already."""
         known = self.read(request)
         if self == known and not known.is_stale:
@@ -125,7 +125,7 @@ def take_over(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunc
         # SessionMiddleware deletes the cookie of a session that is empty. If only the response
         # deleted it, SESSION_SAVE_EVERY_REQUEST would bring it back.
         request.session = type(request.session)()
-    now.leave(request, response)
+    now.set_cookie(request, response)
 
 
 class PartitionedMorsel(StrMorsel):

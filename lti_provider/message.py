@@ -44,7 +44,7 @@ _CORE_PREFIXES = (
     "content_item_",
 )
 _PERSONAL_NAMES = frozenset({"user_image", "custom_canvas_user_login_id"})
-# `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
+# `$Canvas.module.id`, `$DataSubject.email.primary`: a variable that the LMS did not fill in.
 _UNRESOLVED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
 
 
@@ -290,7 +290,7 @@ class LaunchMessage:
 
     @property
     def identity_pairs(self) -> Pairs:
-        """Names and e-mail: what a person recognises himself by when linking an account."""
+        """Names and e-mail: what a person recognizes himself by when connecting an account."""
         shown = _NAME_PARAMETERS | {"lis_person_contact_email_primary"}
         return tuple(pair for pair in self.pairs if pair[0] in shown)
 

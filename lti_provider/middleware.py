@@ -14,7 +14,7 @@ from django.urls import ResolverMatch
 from django.utils.cache import patch_vary_headers
 from django.views.debug import SafeExceptionReporterFilter
 
-from lti_provider import frames, reports, sessions
+from lti_provider import error_reports, frames, sessions
 from lti_provider.models import LtiLaunch
 from lti_provider.pages import Page
 
@@ -47,7 +47,7 @@ class LtiRequest(HttpRequest):
         self,
     ) -> SafeExceptionReporterFilter:
         """Hides a launch that fails in another middleware, before our view has it in hand."""
-        return reports.filter_of(self)
+        return error_reports.filter_of(self)
 
     async def alti(self) -> LtiLaunch | None:
         """``lti`` for async views."""
@@ -107,7 +107,7 @@ class LtiFrameMiddleware:
         if _may_be_framed(request, response, marker):
             if marker.is_stale:
                 marker = marker.renew()
-                marker.leave(request, response)
+                marker.set_cookie(request, response)
             frames.allow_framing(response, marker.origins)
         patch_vary_headers(response, ("Cookie", "Sec-Fetch-Dest"))
         return response

@@ -7,16 +7,16 @@ from django.dispatch import Signal
 #: A launch became a session. Sender is ``LtiLaunch``; arguments ``request``, ``launch``, ``user``.
 user_launched = Signal()
 
-#: A person of an LMS was linked to an account. Sender is ``LtiUser``; arguments ``request``,
+#: A person of an LMS was connected to an account. Sender is ``LtiUser``; arguments ``request``,
 #: ``lti_user``, ``launch``.
-user_linked = Signal()
+user_connected = Signal()
 
-#: A link was ended. Sender is ``LtiUser``; arguments ``lti_user``, ``done_by``.
-user_unlinked = Signal()
+#: A connection was ended. Sender is ``LtiUser``; arguments ``lti_user``, ``done_by``.
+user_disconnected = Signal()
 
-#: An account was not linked. Sender is the class of the refusal; arguments ``request``,
+#: An account was not connected. Sender is the class of the refusal; arguments ``request``,
 #: ``refusal``, ``consumer``.
-link_refused = Signal()
+connection_refused = Signal()
 
 #: A launch was refused. Sender is the class of the refusal; arguments ``request``, ``refusal``
 #: and ``consumer``: whose key was sent, or None; proved only if the sender is a subclass of

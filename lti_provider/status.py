@@ -21,7 +21,7 @@ from lti_provider.exceptions import (
     StaleTimestamp,
 )
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.rehearsal import own_user_ids
+from lti_provider.trial_launch import own_user_ids
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -8,7 +8,7 @@ from django.utils import translation
 from hypothesis import HealthCheck, settings
 
 from lti_provider.testing import FakeLms
-from tests.linking import Course, Window
+from tests.connecting import Course, Window
 from tests.lms_service import Gradebook
 
 # Two busy cores make examples of a property slow, which says nothing about the code.

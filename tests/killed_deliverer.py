@@ -44,13 +44,13 @@ def main() -> None:
 
         return wrapped
 
-    lease, settle = LtiServiceHostQuerySet.lease, LtiResultQuerySet.settle
+    lease, record = LtiServiceHostQuerySet.lease, LtiResultQuerySet.record
     if job["step"] in ("before the claim", "after the claim"):
         before = job["step"] == "before the claim"
         LtiServiceHostQuerySet.lease = dying(lease, before=before)
     elif job["step"] in ("before the writing", "after the writing"):
         before = job["step"] == "before the writing"
-        LtiResultQuerySet.settle = dying(settle, before=before)
+        LtiResultQuerySet.record = dying(record, before=before)
     print(os.getpid(), flush=True)  # noqa: T201
     print(Deliverer().run().delivered, flush=True)  # noqa: T201
 

@@ -37,7 +37,7 @@ SQL = (
     """
     INSERT INTO lti_provider_ltilaunch (lti_consumer_id, received_at, entered_at, nonce_digest,
         nonce_expires_at, handle_digest, user_digest, link_digest, message_pairs,
-        link_refusal_code, target, refusal_code, refusal_hint, launch_url, base_string,
+        connection_refusal_code, target, refusal_code, refusal_hint, launch_url, base_string,
         foreign_origin, signed_with, session_epoch)
     SELECT %(first)s + mod(n, %(consumers)s), now() - n * interval '1 s', now(),
            encode(sha256(('n' || n)::bytea), 'hex'), now(),
@@ -65,9 +65,9 @@ SQL = (
     SELECT 'lms-' || n || '.example', 0, 0, '', '' FROM generate_series(1, %(consumers)s) n
     """,
     """
-    INSERT INTO lti_provider_ltilinkevent (lti_consumer_id, lti_user_id, user_id, kind, how,
+    INSERT INTO lti_provider_lticonnectionevent (lti_consumer_id, lti_user_id, user_id, kind, how,
                                            happened_at)
-    SELECT lti_consumer_id, lti_user_id, user_id, 'linked', 'confirmed', now()
+    SELECT lti_consumer_id, lti_user_id, user_id, 'connected', 'confirmed', now()
     FROM lti_provider_ltiuser WHERE mod(id, 10) = 0
     """,
     "ANALYZE",

@@ -6,14 +6,14 @@ from django.test import Client
 
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.testing import FakeLms
-from tests.linking import (
+from tests.connecting import (
     OWN_PAGE,
     PASSWORD,
     TOP_LEVEL,
     Course,
     Window,
     attribute,
-    link,
+    connect,
     text_of,
     to_confirmation,
 )
@@ -52,7 +52,7 @@ def victim(robin) -> Window:
     return window
 
 
-def nothing_is_linked() -> bool:
+def nothing_is_connected() -> bool:
     return not LtiUser.objects.exists()
 
 
@@ -78,7 +78,7 @@ def test_another_site_cannot_post_the_start_form(course, victim, origin):
     assert page.status_code == 403
     assert "foreign_origin" in text_of(page)
     assert not page.cookies
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 def test_a_start_form_without_an_origin_is_no_page_of_ours(course, victim):
@@ -98,7 +98,7 @@ def test_a_mailed_link_is_worth_nothing(course, window, victim, robin):
     assert "other_browser" in text_of(page)
     posted = victim.client.post(mailed, {"confirm": ""}, headers=OWN_PAGE)
     assert posted.status_code == 403
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 def test_a_confirmation_needs_the_token_of_the_page(course, window, robin):
@@ -106,15 +106,15 @@ def test_a_confirmation_needs_the_token_of_the_page(course, window, robin):
     url = question.wsgi_request.get_full_path()
     for button in ("confirm", "another", "decline"):
         assert window.client.post(url, {button: ""}, headers=OWN_PAGE).status_code == 403
-    assert nothing_is_linked()
+    assert nothing_is_connected()
     assert window.client.session.get(SESSION_KEY) == str(robin.pk)
 
 
-def test_ending_a_link_needs_the_token_of_the_page(lms, victim):
-    link(lms, "robin")
-    posted = victim.client.post("/lti/connections/", {"link": str(LtiUser.objects.get().pk)})
+def test_ending_a_connection_needs_the_token_of_the_page(lms, victim):
+    connect(lms, "robin")
+    posted = victim.client.post("/lti/connections/", {"connection": str(LtiUser.objects.get().pk)})
     assert posted.status_code == 403
-    assert LtiUser.objects.get().is_linked
+    assert LtiUser.objects.get().is_connected
 
 
 @pytest.mark.parametrize("way", ["question", "refused", "launched", "used", "unknown"])
@@ -163,13 +163,13 @@ def test_a_frame_whose_browser_shares_its_cookies_does_not_show_the_question(cou
 # Somebody else's address
 
 
-def test_an_address_alone_links_nobody(lms, robin):
+def test_an_address_alone_connects_nobody(lms, robin):
     for framed in (True, False):
         client = Client()
         page = lms.launch(client, "/content/", framed=framed)
         assert "Sign in to open this activity" in text_of(page)
         assert client.session.get(SESSION_KEY) is None
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 def test_with_the_victim_signed_in_it_ends_at_a_page_that_names_the_stranger(foreign_lms, victim):
@@ -184,21 +184,21 @@ def test_with_the_victim_signed_in_it_ends_at_a_page_that_names_the_stranger(for
         assert "Mallory M." in text_of(page)
         assert "Foreign" in text_of(page)
         assert "robin" in text_of(page)
-    assert nothing_is_linked()
+    assert nothing_is_connected()
     assert victim.client.session[SESSION_KEY]
     assert page.wsgi_request.lti is None
 
 
-def test_with_the_victim_signed_in_a_frame_links_nothing(foreign_lms, victim):
+def test_with_the_victim_signed_in_a_frame_connects_nothing(foreign_lms, victim):
     page = foreign_lms.launch(
         victim.client, "/content/", framed=True, lis_person_contact_email_primary=ADDRESS
     )
     assert "Sign in to open this activity" in text_of(page)
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 def test_a_session_that_a_launch_made_is_no_sign_in(lms, foreign_lms, robin):
-    link(lms, "robin")
+    connect(lms, "robin")
     browser = Window()
     lms.launch(browser.client, "/content/")
     assert browser.client.session[SESSION_KEY] == str(robin.pk)
@@ -218,7 +218,7 @@ def test_a_session_that_a_launch_made_is_no_sign_in(lms, foreign_lms, robin):
 
 
 def test_a_sign_in_in_a_session_that_a_launch_made_is_one(lms, foreign_lms, robin):
-    link(lms, "robin")
+    connect(lms, "robin")
     browser = Window()
     lms.launch(browser.client, "/content/")
     browser.client.login(username="robin", password=PASSWORD)
@@ -283,7 +283,7 @@ def test_case_and_compatible_forms_are_the_same_address(course, robin, sent):
 def test_lookalikes_are_another_address(course, robin, sent):
     page = question_of(course, "robin", lis_person_contact_email_primary=sent)
     assert code_of(page) == "account_mismatch"
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 @pytest.mark.parametrize(("stored", "sent", "same"), OTHER_LETTERS)
@@ -334,7 +334,7 @@ def test_a_nul_in_an_address_is_refused(lms):
     assert "/enter/" not in page.get("Location", "")
 
 
-# Accounts that are not to be linked
+# Accounts that are not to be connected
 
 
 def test_staff_and_superusers_are_refused_whoever_they_say_they_are(course):
@@ -344,14 +344,14 @@ def test_staff_and_superusers_are_refused_whoever_they_say_they_are(course):
     assert code_of(question_of(course, "staff")) == "staff_account"
     LtiConsumer.objects.update(account_match="any")
     assert code_of(question_of(course, "staff")) == "staff_account"
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
-def test_staff_are_linked_only_where_the_consumer_says_so(lms):
+def test_staff_are_connected_only_where_the_consumer_says_so(lms):
     lms.consumer.allow_staff = True
     lms.consumer.save()
     add_user("staff", ADDRESS, is_staff=True)
-    link(lms, "staff")
+    connect(lms, "staff")
     assert LtiUser.objects.get().user.is_staff
 
 
@@ -361,7 +361,7 @@ def test_an_account_that_is_deactivated_on_the_way_is_signed_out(course, window,
     robin.save()
     page = window.press(question, "confirm")
     assert page.wsgi_request.path == "/accounts/login/"
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 def test_an_inactive_account_is_refused_where_the_site_signs_it_in(settings, course, robin):
@@ -378,7 +378,7 @@ def test_an_inactive_account_is_refused_where_the_site_signs_it_in(settings, cou
     assert "This account is deactivated. Sign in with another one." in text_of(page)
 
 
-def test_an_account_without_a_password_may_be_linked_where_somebody_signed_in_with_it(course):
+def test_an_account_without_a_password_may_be_connected_where_somebody_signed_in_with_it(course):
     user = get_user_model().objects.create_user("single-sign-on", ADDRESS)
     window = Window()
     window.client.force_login(user, LOCAL)
@@ -403,23 +403,23 @@ def test_such_an_account_is_found_after_connections_too(lms, course):
 
 
 def test_the_account_of_one_person_does_not_become_anothers(lms, robin):
-    link(lms, "robin")
-    assert code_of(question_of(Course(lms), "robin", user_id="mallory")) == "already_linked"
+    connect(lms, "robin")
+    assert code_of(question_of(Course(lms), "robin", user_id="mallory")) == "already_connected"
     LtiConsumer.objects.update(account_match="any")
-    assert code_of(question_of(Course(lms), "robin", user_id="mallory")) == "already_linked"
+    assert code_of(question_of(Course(lms), "robin", user_id="mallory")) == "already_connected"
 
 
-def test_a_person_who_is_linked_meanwhile_keeps_that_account(lms, robin):
+def test_a_person_who_is_connected_meanwhile_keeps_that_account(lms, robin):
     LtiConsumer.objects.update(account_match="any")
     add_user("kim")
     slow, window = Course(lms), Window()
     question = to_confirmation(window, slow.open(), "kim")
-    link(lms, "robin")
+    connect(lms, "robin")
     window.press(question, "confirm")
     assert LtiUser.objects.get().user == robin
 
 
-def test_an_lms_that_is_switched_off_meanwhile_links_nobody(lms, window, robin):
+def test_an_lms_that_is_switched_off_meanwhile_connects_nobody(lms, window, robin):
     course = Course(lms)
     ask = course.open()
     question = to_confirmation(window, ask, "robin")
@@ -428,16 +428,16 @@ def test_an_lms_that_is_switched_off_meanwhile_links_nobody(lms, window, robin):
     page = window.press(question, "confirm")
     assert "lti_errorlog=consumer_inactive" in page["Location"]
     assert course.state(ask) == "ended"
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 # No oracle
 
-PEOPLE = ["nobody", "one", "several", "inactive", "no password", "staff", "linked", "anonymous"]
+PEOPLE = ["nobody", "one", "several", "inactive", "no password", "staff", "connected", "anonymous"]
 
 
 def populate(kind: str, lms: FakeLms) -> None:
-    if kind in ("one", "several", "linked"):
+    if kind in ("one", "several", "connected"):
         add_user("owner", ADDRESS)
     if kind == "several":
         add_user("second owner", ADDRESS)
@@ -447,8 +447,8 @@ def populate(kind: str, lms: FakeLms) -> None:
         get_user_model().objects.create_user("owner", ADDRESS)
     if kind == "staff":
         add_user("owner", ADDRESS, is_staff=True)
-    if kind == "linked":
-        link(lms, "owner", user_id="the owner")
+    if kind == "connected":
+        connect(lms, "owner", user_id="the owner")
     if kind == "anonymous":
         other = FakeLms.create("moodle", personal_data="name_email")
         other.launch(Client(), "/content/", lis_person_contact_email_primary=ADDRESS)
@@ -492,14 +492,14 @@ def test_the_sign_in_page_is_not_told_the_address(course, window, robin):
 # Handles
 
 
-def test_a_handle_that_was_used_links_nothing(course, window, robin):
+def test_a_handle_that_was_used_connects_nothing(course, window, robin):
     ask = course.open()
     question = to_confirmation(window, ask, "robin")
     window.press(question, "confirm")
     course.look_again(ask)
     LtiUser.objects.all().delete()
     page = window.press(question, "confirm")
-    assert nothing_is_linked()
+    assert nothing_is_connected()
     assert "You can close this window." in text_of(page)
     assert window.start(ask).status_code == 410
     stranger = Window().client.get(question.wsgi_request.get_full_path(), headers=TOP_LEVEL)
@@ -520,7 +520,7 @@ def test_the_window_of_one_launch_does_not_confirm_another(lms, window, robin):
     own = first.wsgi_request.resolver_match.kwargs["handle"]
     url = first.wsgi_request.get_full_path().replace(own, handle)
     assert "other_browser" in text_of(window.client.get(url, headers=TOP_LEVEL))
-    assert nothing_is_linked()
+    assert nothing_is_connected()
 
 
 # Markup

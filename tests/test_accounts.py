@@ -13,17 +13,17 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
 from lti_provider.backends import LtiBackend, lti_backend
-from lti_provider.exceptions import AccountMismatch, LinkRefused
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser
+from lti_provider.exceptions import AccountMismatch, ConnectionRefused
+from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.signals import (
+    connection_refused,
     launch_refused,
-    link_refused,
+    user_connected,
+    user_disconnected,
     user_launched,
-    user_linked,
-    user_unlinked,
 )
 from lti_provider.testing import PROFILES, FakeLms
-from tests.linking import (
+from tests.connecting import (
     FRAMED,
     OWN_PAGE,
     PASSWORD,
@@ -31,7 +31,7 @@ from tests.linking import (
     Course,
     Window,
     attribute,
-    link,
+    connect,
     text_of,
     to_confirmation,
 )
@@ -81,9 +81,9 @@ def collect(signal: Signal) -> list[dict[str, Any]]:
 @pytest.fixture
 def heard():
     signals = {
-        "linked": user_linked,
-        "unlinked": user_unlinked,
-        "link refused": link_refused,
+        "connected": user_connected,
+        "disconnected": user_disconnected,
+        "link refused": connection_refused,
         "launch refused": launch_refused,
     }
     yield {name: collect(signal) for name, signal in signals.items()}
@@ -155,7 +155,7 @@ def test_signing_in_and_confirming_opens_the_content_in_the_frame(course, window
     end = window.press(question, "confirm")
     assert end.status_code == 200
     assert "You can close this window." in text_of(end)
-    assert course.state(ask) == "linked"
+    assert course.state(ask) == "connected"
     content = course.look_again(ask)
     assert content.content.decode() == "content/ for robin"
     assert content.wsgi_request.lti.lti_user.user == robin
@@ -193,7 +193,7 @@ def test_a_launch_in_a_window_goes_on_in_that_window(lms, window, robin):
     question = to_confirmation(window, ask, "robin")
     content = window.press(question, "confirm")
     assert content.content.decode() == "content/ for robin"
-    assert content.wsgi_request.lti.lti_user.is_linked
+    assert content.wsgi_request.lti.lti_user.is_connected
 
 
 def test_who_is_signed_in_already_only_confirms(lms, window, robin):
@@ -211,7 +211,7 @@ def test_the_site_may_hold_its_sign_in_elsewhere(course, window, settings):
 
 
 def test_later_launches_go_straight_in(lms, robin):
-    link(lms, "robin")
+    connect(lms, "robin")
     again = Course(lms).open()
     assert again.content.decode() == "content/ for robin"
     top_level = lms.launch(Client(), "/content/")
@@ -222,7 +222,7 @@ def test_later_launches_go_straight_in(lms, robin):
 @pytest.mark.one_database
 @pytest.mark.parametrize("framed", [True, False])
 def test_later_launches_take_eight_statements(lms, robin, framed):
-    link(lms, "robin")
+    connect(lms, "robin")
     browser = Client()
     with CaptureQueriesContext(connection) as queries:
         posted = lms.post(browser, "/content/", framed=framed)
@@ -234,8 +234,8 @@ def test_later_launches_take_eight_statements(lms, robin, framed):
 
 
 def test_one_account_may_come_from_several_lmss(lms, other_lms, robin):
-    link(lms, "robin")
-    link(other_lms, "robin", lis_person_contact_email_primary=SENT)
+    connect(lms, "robin")
+    connect(other_lms, "robin", lis_person_contact_email_primary=SENT)
     assert LtiUser.objects.filter(user=robin).count() == 2
 
 
@@ -248,8 +248,8 @@ def test_the_sign_in_of_the_window_stays_its_own(course, window, robin):
     assert course.frame.session["_auth_user_backend"] == "lti_provider.backends.LtiBackend"
 
 
-def test_a_linked_launch_leaves_the_persons_own_sign_in_as_it_is(lms, robin):
-    link(lms, "robin")
+def test_a_connected_launch_leaves_the_persons_own_sign_in_as_it_is(lms, robin):
+    connect(lms, "robin")
     browser = Client()
     browser.force_login(robin, "django.contrib.auth.backends.ModelBackend")
     lms.launch(browser, "/content/")
@@ -265,7 +265,7 @@ def test_a_second_click_is_no_conflict(course, window, robin, heard):
     assert first.content == second.content
     course.look_again(ask)
     assert window.press(question, "confirm").content == first.content
-    assert LtiLinkEvent.objects.count() == len(heard["linked"]) == 1
+    assert LtiConnectionEvent.objects.count() == len(heard["connected"]) == 1
 
 
 def test_several_activities_that_wait_open_with_one_sign_in(lms, window, robin):
@@ -273,7 +273,7 @@ def test_several_activities_that_wait_open_with_one_sign_in(lms, window, robin):
     first, second = here.open(), there.open()
     window.press(to_confirmation(window, first, "robin"), "confirm")
     for course, ask in ((here, first), (there, second)):
-        assert course.state(ask) == "linked"
+        assert course.state(ask) == "connected"
         assert course.look_again(ask).content.decode() == "content/ for robin"
 
 
@@ -287,7 +287,7 @@ def test_pages_speak_the_language_of_the_course(lms, window, robin):
     assert '<html lang="de"' in refused.content.decode()
 
 
-# What does not end in a link
+# What does not end in a connect
 
 
 def test_declining_changes_nothing_and_can_be_taken_back(course, window, robin, heard):
@@ -295,13 +295,13 @@ def test_declining_changes_nothing_and_can_be_taken_back(course, window, robin, 
     question = to_confirmation(window, ask, "robin")
     declined = window.press(question, "decline")
     assert "You did not connect your account. Nothing was changed." in text_of(declined)
-    assert "link_declined" in text_of(declined)
+    assert "connection_declined" in text_of(declined)
     assert PROFILES["canvas"]["launch_presentation_return_url"] in declined.content.decode()
     assert course.state(ask) == "declined"
     assert not LtiUser.objects.exists()
-    assert [heard["sender"].code for heard in heard["link refused"]] == ["link_declined"]
+    assert [heard["sender"].code for heard in heard["link refused"]] == ["connection_declined"]
     window.press(window.follow(window.start(ask)), "confirm")
-    assert course.state(ask) == "linked"
+    assert course.state(ask) == "connected"
     assert course.look_again(ask).content.decode() == "content/ for robin"
 
 
@@ -327,11 +327,11 @@ def test_another_account_after_declining_lets_the_frame_wait_again(course, windo
 
 
 def test_an_account_that_is_another_persons_already_is_refused(lms, robin):
-    link(lms, "robin")
+    connect(lms, "robin")
     window, ask = Window(), Course(lms).open(user_id="twin")
     refused = to_confirmation(window, ask, "robin")
     assert refused.status_code == 403
-    assert "already_linked" in text_of(refused)
+    assert "already_connected" in text_of(refused)
     assert "Sign in with another account" in text_of(refused)
     assert LtiUser.objects.get().lti_user_id == lms.fields["user_id"]
 
@@ -409,7 +409,7 @@ def test_a_site_may_let_launches_wait_longer(course, settings):
         assert course.state(ask) == "waiting"
 
 
-def test_a_link_made_late_still_opens_the_launch_that_waited(course, window, robin):
+def test_a_connection_made_late_still_opens_the_launch_that_waited(course, window, robin):
     with time_machine.travel(NOON, tick=False) as clock:
         ask = course.open()
         clock.shift(timedelta(seconds=3000))
@@ -417,9 +417,9 @@ def test_a_link_made_late_still_opens_the_launch_that_waited(course, window, rob
         assert course.look_again(ask).content.decode() == "content/ for robin"
 
 
-def test_a_launch_of_somebody_who_is_linked_waits_no_longer_than_others(lms, robin):
+def test_a_launch_of_somebody_who_is_connected_waits_no_longer_than_others(lms, robin):
     with time_machine.travel(NOON, tick=False) as clock:
-        link(lms, "robin")
+        connect(lms, "robin")
         clock.shift(timedelta(days=1))
         browser = Client()
         url = lms.post(browser, "/content/")["Location"]
@@ -446,7 +446,7 @@ def test_turned_on_it_asks_who_had_an_anonymous_account(lms, robin):
     lti_user = LtiUser.objects.get()
     assert lti_user.user == robin
     assert get_user_model().objects.filter(pk=anonymous.pk).exists()
-    assert LtiLinkEvent.objects.get().former_user_id == anonymous.pk
+    assert LtiConnectionEvent.objects.get().former_user_id == anonymous.pk
 
 
 def test_turned_on_it_does_not_take_the_anonymous_account_for_the_persons_own(lms, robin):
@@ -457,9 +457,9 @@ def test_turned_on_it_does_not_take_the_anonymous_account_for_the_persons_own(lm
     assert get_user_model().objects.filter(email=SENT).count() == 2
     lms.consumer.require_user_account = True
     lms.consumer.save()
-    link(lms, "robin")
-    LtiUser.objects.get().unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, robin, None)
-    link(lms, "robin")
+    connect(lms, "robin")
+    LtiUser.objects.get().disconnect(LtiConnectionEvent.How.BY_ADMINISTRATOR, robin, None)
+    connect(lms, "robin")
     assert LtiUser.objects.get().user == robin
 
 
@@ -480,8 +480,8 @@ def test_turned_on_a_window_with_a_launched_session_signs_it_out_first(lms, wind
     assert window.press(question, "confirm").content.decode() == "content/ for robin"
 
 
-def test_turned_off_links_stay(lms, robin):
-    link(lms, "robin")
+def test_turned_off_connections_stay(lms, robin):
+    connect(lms, "robin")
     lms.consumer.require_user_account = False
     lms.consumer.save()
     assert Course(lms).open().content.decode() == "content/ for robin"
@@ -494,23 +494,23 @@ def test_turned_off_while_a_launch_waits_it_goes_on_without_an_account(lms, cour
     question = to_confirmation(window, ask, "robin")
     lms.consumer.require_user_account = False
     lms.consumer.save()
-    assert course.state(ask) == "linked"
+    assert course.state(ask) == "connected"
     assert window.press(question, "confirm").status_code == 200
     content = course.look_again(ask)
     assert content.wsgi_request.user.username.startswith("lti-")
 
 
-def test_a_linked_account_never_gets_the_lmss_data(lms, robin):
+def test_a_connected_account_never_gets_the_lmss_data(lms, robin):
     lms.consumer.personal_data = "name_email"
     lms.consumer.save()
-    link(lms, "robin")
+    connect(lms, "robin")
     Course(lms).open(lis_person_name_given="Changed", lis_person_contact_email_primary="x@y.zz")
     robin.refresh_from_db()
     assert (robin.first_name, robin.email) == ("", SENT)
 
 
-def test_a_linked_account_that_is_deactivated_is_refused(lms, robin):
-    link(lms, "robin")
+def test_a_connected_account_that_is_deactivated_is_refused(lms, robin):
+    connect(lms, "robin")
     robin.is_active = False
     robin.save()
     refused = lms.post(Client(), "/content/")
@@ -520,8 +520,8 @@ def test_a_linked_account_that_is_deactivated_is_refused(lms, robin):
     assert user_of(browser) is None
 
 
-def test_a_linked_account_that_became_staff_is_refused(lms, robin):
-    link(lms, "robin")
+def test_a_connected_account_that_became_staff_is_refused(lms, robin):
+    connect(lms, "robin")
     robin.is_staff = True
     robin.save()
     browser = Client()
@@ -538,8 +538,8 @@ def connections_of(client: Client) -> str:
     return text_of(client.get(CONNECTIONS))
 
 
-def end_link(client: Client, lti_user: LtiUser):
-    return client.post(CONNECTIONS, {"link": str(lti_user.pk)})
+def end_connection(client: Client, lti_user: LtiUser):
+    return client.post(CONNECTIONS, {"connection": str(lti_user.pk)})
 
 
 @pytest.fixture
@@ -552,8 +552,8 @@ def at_home(robin) -> Client:
 
 def test_a_person_sees_the_connections_of_the_account(lms, other_lms, at_home):
     assert "None." in connections_of(at_home)
-    link(lms, "robin")
-    link(other_lms, "robin", lis_person_contact_email_primary=SENT)
+    connect(lms, "robin")
+    connect(other_lms, "robin", lis_person_contact_email_primary=SENT)
     text = connections_of(at_home)
     assert "Disconnect Campus" in text
     assert "Disconnect Evening school" in text
@@ -562,44 +562,44 @@ def test_a_person_sees_the_connections_of_the_account(lms, other_lms, at_home):
 
 def test_connections_ask_to_sign_in(client):
     assert client.get(CONNECTIONS)["Location"] == f"/accounts/login/?next={CONNECTIONS}"
-    assert client.post(CONNECTIONS, {"link": "1"}).status_code == 302
+    assert client.post(CONNECTIONS, {"connection": "1"}).status_code == 302
 
 
-def test_a_person_ends_a_link_and_its_session_at_once(lms, at_home, robin, heard):
-    course = link(lms, "robin")
+def test_a_person_ends_a_connection_and_its_session_at_once(lms, at_home, robin, heard):
+    course = connect(lms, "robin")
     assert course.frame.get("/content/").content.decode() == "content/ for robin"
-    (linked,) = LtiUser.objects.all()
-    assert end_link(at_home, linked)["Location"] == CONNECTIONS
+    (connected,) = LtiUser.objects.all()
+    assert end_connection(at_home, connected)["Location"] == CONNECTIONS
     assert course.frame.get("/content/").content.decode() == "content/ for AnonymousUser"
     assert user_of(course.frame) is None
     assert at_home.get("/content/").content.decode() == "content/ for robin"
     assert "None." in connections_of(at_home)
     assert "Sign in to open this activity" in text_of(course.open())
-    (told,) = heard["unlinked"]
+    (told,) = heard["disconnected"]
     assert told["sender"] is LtiUser
     assert told["done_by"] == robin
-    assert told["lti_user"].lti_user_id == linked.lti_user_id
+    assert told["lti_user"].lti_user_id == connected.lti_user_id
 
 
-def test_ending_a_link_from_the_session_that_it_made_ends_that_too(lms, robin):
-    link(lms, "robin")
+def test_ending_a_connection_from_the_session_that_it_made_ends_that_too(lms, robin):
+    connect(lms, "robin")
     browser = Client()
     lms.launch(browser, "/content/")
-    response = browser.post(CONNECTIONS, {"link": str(LtiUser.objects.get().pk)}, follow=True)
+    response = browser.post(CONNECTIONS, {"connection": str(LtiUser.objects.get().pk)}, follow=True)
     assert response.wsgi_request.path == "/accounts/login/"
 
 
 def test_sessions_of_other_people_go_on(lms, at_home, robin, kim):
-    link(lms, "robin")
-    theirs = link(lms, "kim", user_id="kim", lis_person_contact_email_primary=kim.email)
-    end_link(at_home, LtiUser.objects.get(user=robin))
+    connect(lms, "robin")
+    theirs = connect(lms, "kim", user_id="kim", lis_person_contact_email_primary=kim.email)
+    end_connection(at_home, LtiUser.objects.get(user=robin))
     assert theirs.frame.get("/content/").content.decode() == "content/ for kim"
 
 
-def test_a_link_made_again_opens_new_sessions_and_no_old_ones(lms, at_home, robin):
-    old = link(lms, "robin")
-    end_link(at_home, LtiUser.objects.get())
-    new = link(lms, "robin")
+def test_a_connection_made_again_opens_new_sessions_and_no_old_ones(lms, at_home, robin):
+    old = connect(lms, "robin")
+    end_connection(at_home, LtiUser.objects.get())
+    new = connect(lms, "robin")
     assert new.frame.get("/content/").content.decode() == "content/ for robin"
     assert old.frame.get("/content/").content.decode() == "content/ for AnonymousUser"
     later = Course(lms)
@@ -607,38 +607,42 @@ def test_a_link_made_again_opens_new_sessions_and_no_old_ones(lms, at_home, robi
     assert later.frame.get("/content/").content.decode() == "content/ for robin"
 
 
-def test_a_session_of_a_link_survives_a_change_of_the_secret_key(lms, at_home, robin, settings):
-    end_link_after = link(lms, "robin")
-    end_link(at_home, LtiUser.objects.get())
-    course = link(lms, "robin")
+def test_a_session_of_a_connection_survives_a_change_of_the_secret_key(
+    lms, at_home, robin, settings
+):
+    end_connection_after = connect(lms, "robin")
+    end_connection(at_home, LtiUser.objects.get())
+    course = connect(lms, "robin")
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "rotated"
     assert course.frame.get("/content/").content.decode() == "content/ for robin"
-    assert end_link_after.frame.get("/content/").content.decode() == "content/ for AnonymousUser"
+    assert (
+        end_connection_after.frame.get("/content/").content.decode() == "content/ for AnonymousUser"
+    )
 
 
-def test_the_launch_of_a_session_whose_link_ended_is_over(lms, robin, at_home):
-    link(lms, "robin")
+def test_the_launch_of_a_session_whose_connection_ended_is_over(lms, robin, at_home):
+    connect(lms, "robin")
     lms.launch(at_home, "/content/")
     assert at_home.get("/content/").wsgi_request.lti is not None
-    end_link(at_home, LtiUser.objects.get())
+    end_connection(at_home, LtiUser.objects.get())
     still_signed_in = at_home.get("/content/")
     assert still_signed_in.wsgi_request.user == robin
     assert still_signed_in.wsgi_request.lti is None
 
 
 @pytest.mark.parametrize("number", ["", "x", "0", "-1", "²", "9" * 5000, "1e3", "\0"])
-def test_a_link_that_is_not_there_is_not_ended(lms, at_home, number):
-    link(lms, "robin")
-    assert at_home.post(CONNECTIONS, {"link": number}).status_code == 303
+def test_a_connection_that_is_not_there_is_not_ended(lms, at_home, number):
+    connect(lms, "robin")
+    assert at_home.post(CONNECTIONS, {"connection": number}).status_code == 303
     assert at_home.post(CONNECTIONS).status_code == 303
     assert LtiUser.objects.count() == 1
 
 
-def test_nobody_ends_the_link_of_another(lms, robin, kim, client):
-    link(lms, "robin")
+def test_nobody_ends_the_connection_of_another(lms, robin, kim, client):
+    connect(lms, "robin")
     client.force_login(kim)
-    end_link(client, LtiUser.objects.get())
+    end_connection(client, LtiUser.objects.get())
     assert LtiUser.objects.get().user == robin
 
 
@@ -648,41 +652,41 @@ def test_an_anonymous_account_is_no_connection(lms):
     browser = Client()
     lms.launch(browser, "/content/")
     assert "None." in connections_of(browser)
-    end_link(browser, LtiUser.objects.get())
+    end_connection(browser, LtiUser.objects.get())
     assert LtiUser.objects.count() == 1
 
 
 def test_the_history_tells_who_when_from_where_and_how(lms, robin, at_home):
     with time_machine.travel(NOON, tick=False):
-        link(lms, "robin")
-        end_link(at_home, LtiUser.objects.get())
-    linked, unlinked = LtiLinkEvent.objects.order_by("pk")
-    for event in (linked, unlinked):
+        connect(lms, "robin")
+        end_connection(at_home, LtiUser.objects.get())
+    connected, disconnected = LtiConnectionEvent.objects.order_by("pk")
+    for event in (connected, disconnected):
         assert event.lti_consumer == lms.consumer
         assert event.lti_user_id == lms.fields["user_id"]
         assert event.user == event.done_by == robin
         assert event.address == "127.0.0.1"
         assert event.happened_at == NOON
-    assert (linked.kind, linked.how) == ("linked", "confirmed")
-    assert (unlinked.kind, unlinked.how) == ("unlinked", "person")
-    assert str(unlinked) == f"Unlinked: {lms.fields['user_id']}"
+    assert (connected.kind, connected.how) == ("connected", "confirmed")
+    assert (disconnected.kind, disconnected.how) == ("disconnected", "person")
+    assert str(disconnected) == f"Disconnected: {lms.fields['user_id']}"
 
 
 def test_the_history_does_without_an_address_where_the_server_knows_none(lms, robin):
-    link(lms, "robin")
+    connect(lms, "robin")
     client = Client(REMOTE_ADDR="unix:")
     client.force_login(robin)
-    end_link(client, LtiUser.objects.get())
-    assert LtiLinkEvent.objects.latest("pk").address is None
+    end_connection(client, LtiUser.objects.get())
+    assert LtiConnectionEvent.objects.latest("pk").address is None
 
 
-def test_a_link_that_ends_before_an_answer_leaves_nobody_signed_in(lms, robin, kim):
-    link(lms, "robin")
+def test_a_connection_that_ends_before_an_answer_leaves_nobody_signed_in(lms, robin, kim):
+    connect(lms, "robin")
     browser = Window()
     browser.client.force_login(kim, "django.contrib.auth.backends.ModelBackend")
     page = browser.follow(lms.post(browser.client, "/content/"))
     assert "You are already signed in" in text_of(page)
-    LtiUser.objects.get().unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, kim, None)
+    LtiUser.objects.get().disconnect(LtiConnectionEvent.How.BY_ADMINISTRATOR, kim, None)
     answered = browser.submit(page)
     assert answered.status_code == 403
     assert "user_account_required" in text_of(answered)
@@ -707,17 +711,17 @@ def test_accounts_without_an_address_match_none(course, window, robin, monkeypat
 # Signals and hooks
 
 
-def test_a_link_is_told_once_with_the_launch(course, window, robin, heard):
+def test_a_connection_is_told_once_with_the_launch(course, window, robin, heard):
     ask = course.open()
     window.press(to_confirmation(window, ask, "robin"), "confirm")
-    (told,) = heard["linked"]
+    (told,) = heard["connected"]
     assert told["sender"] is LtiUser
     assert told["lti_user"].user == robin
     assert told["launch"].lti_consumer == course.lms.consumer
     assert told["request"].user == robin
 
 
-def test_a_refusal_to_link_is_told_and_logged_without_the_address(course, window, kim, heard):
+def test_a_refusal_to_connect_is_told_and_logged_without_the_address(course, window, kim, heard):
     to_confirmation(window, course.open(), "kim")
     (told,) = heard["link refused"]
     assert told["sender"] is AccountMismatch
@@ -738,22 +742,22 @@ class OtherTable(LtiBackend):
 class Overtaken(LtiBackend):
     """Lets another request of the same person confirm in between."""
 
-    def may_link(self, user, launch):
-        super().may_link(user, launch)
+    def may_connect(self, user, launch):
+        super().may_connect(user, launch)
         person = (launch.message.user_id, launch.user_digest)
-        LtiUser.objects.link(launch.lti_consumer, *person, user, None)
+        LtiUser.objects.connect(launch.lti_consumer, *person, user, None)
 
 
-class OwnRule(LinkRefused):
+class OwnRule(ConnectionRefused):
     code = "not_enrolled"
     public_text = "Enrol first."
 
 
 class Enrolled(LtiBackend):
-    """Links whom the site has enrolled."""
+    """Connects whom the site has enrolled."""
 
-    def may_link(self, user, launch):
-        super().may_link(user, launch)
+    def may_connect(self, user, launch):
+        super().may_connect(user, launch)
         if launch.custom.get("enrolled") != user.username:
             raise OwnRule
 
@@ -768,11 +772,11 @@ def use(settings, backend: type[LtiBackend]) -> None:
 class OvertakenByAnother(LtiBackend):
     """Lets the same person confirm with another account in between."""
 
-    def may_link(self, user, launch):
-        super().may_link(user, launch)
+    def may_connect(self, user, launch):
+        super().may_connect(user, launch)
         person = (launch.message.user_id, launch.user_digest)
         faster = get_user_model().objects.get(username="kim")
-        LtiUser.objects.link(launch.lti_consumer, *person, faster, None)
+        LtiUser.objects.connect(launch.lti_consumer, *person, faster, None)
 
 
 def test_the_slower_of_two_accounts_is_told_so(settings, course, robin, kim, heard):
@@ -781,9 +785,9 @@ def test_the_slower_of_two_accounts_is_told_so(settings, course, robin, kim, hea
     use(settings, OvertakenByAnother)
     window.client.force_login(robin, "django.contrib.auth.backends.ModelBackend")
     refused = window.press(question, "confirm")
-    assert "already_linked" in text_of(refused)
+    assert "already_connected" in text_of(refused)
     assert LtiUser.objects.get().user == kim
-    assert heard["linked"] == []
+    assert heard["connected"] == []
 
 
 def test_the_slower_of_two_confirmations_tells_nothing_twice(settings, course, robin, heard):
@@ -793,8 +797,8 @@ def test_the_slower_of_two_confirmations_tells_nothing_twice(settings, course, r
     window.client.force_login(robin, "django.contrib.auth.backends.ModelBackend")
     end = window.press(question, "confirm")
     assert "You can close this window." in text_of(end)
-    assert LtiLinkEvent.objects.count() == 1
-    assert heard["linked"] == []
+    assert LtiConnectionEvent.objects.count() == 1
+    assert heard["connected"] == []
 
 
 def test_a_site_may_find_accounts_in_its_own_way(settings, course, window, robin, kim):

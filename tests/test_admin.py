@@ -183,7 +183,7 @@ def test_frame_origins_say_what_is_wrong(admin_client, lms, origins, error):
     assert error in admin_client.post(url, form).content.decode()
 
 
-def test_frame_origins_are_normalised(admin_client, lms):
+def test_frame_origins_are_normalized(admin_client, lms):
     url = change_url(lms.consumer)
     origins = "HTTPS://LMS.Example:443/\nhttp://localhost:8080\nhttps://lms.example"
     form = {**form_of(admin_client.get(url)), "frame_origins": origins}

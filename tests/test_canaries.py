@@ -331,7 +331,7 @@ def test_nothing_is_in_the_repr_of_anything(client, lms):
     consumer = LtiConsumer.objects.get(consumer_key="known")
     row = LtiLaunch.objects.with_all().get()
     refusals = [
-        refusal().about(consumer=consumer, message=row.message)
+        refusal().with_details(consumer=consumer, message=row.message)
         for refusal in exceptions.LaunchRefused.by_code().values()
     ]
 

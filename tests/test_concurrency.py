@@ -16,10 +16,10 @@ from django.test import Client
 
 from lti_provider.exceptions import UserAccountRequired
 from lti_provider.models import (
+    LtiConnectionEvent,
     LtiConsumer,
     LtiContext,
     LtiLaunch,
-    LtiLinkEvent,
     LtiResourceLink,
     LtiUser,
 )
@@ -124,7 +124,7 @@ def test_an_account_that_appeared_meanwhile_is_used(lms):
 def test_a_place_that_appeared_meanwhile_is_used(lms):
     lms.launch(Client(), "/content/")
     launch = LtiLaunch.objects.with_all().get()
-    kept = LtiResourceLink.objects.keep(launch.lti_consumer, launch.message, None)
+    kept = LtiResourceLink.objects.sync_from_launch(launch.lti_consumer, launch.message, None)
     assert kept == launch.resource_link
     assert kept.lti_context == launch.context
 
@@ -213,11 +213,11 @@ def test_one_handle_entered_at_once_signs_in_once(crowd, lms):
     assert get_user_model().objects.count() == 1
 
 
-# Accounts that people link
+# Accounts that people connect
 
 
 @pytest.fixture
-def linking_lms() -> FakeLms:
+def connecting_lms() -> FakeLms:
     return FakeLms.create("canvas", require_user_account=True, account_match="any")
 
 
@@ -241,63 +241,63 @@ def add_accounts() -> list[Any]:
     return [users.create_user(f"account {number}") for number in range(AT_ONCE)]
 
 
-def the_only_link() -> LtiUser:
+def the_only_connection() -> LtiUser:
     """The one that was made, told once."""
-    event = LtiLinkEvent.objects.get()
-    lti_user = LtiUser.objects.get(linked_at__isnull=False)
+    event = LtiConnectionEvent.objects.get()
+    lti_user = LtiUser.objects.get(connected_at__isnull=False)
     assert event.user == lti_user.user
     assert event.lti_user_id == lti_user.lti_user_id
     return lti_user
 
 
-def test_one_confirmation_at_once_links_once(crowd, linking_lms):
+def test_one_confirmation_at_once_connects_once(crowd, connecting_lms):
     user = get_user_model().objects.create_user("ada")
-    answers = crowd.send([confirm_job(linking_lms, user)] * AT_ONCE)
+    answers = crowd.send([confirm_job(connecting_lms, user)] * AT_ONCE)
     assert last_of(answers) == {200: AT_ONCE}
-    assert the_only_link().user == user
+    assert the_only_connection().user == user
 
 
-def test_one_person_and_many_accounts_at_once_make_one_link(crowd, linking_lms):
-    answers = crowd.send([confirm_job(linking_lms, user) for user in add_accounts()])
+def test_one_person_and_many_accounts_at_once_make_one_connection(crowd, connecting_lms):
+    answers = crowd.send([confirm_job(connecting_lms, user) for user in add_accounts()])
     assert no_server_error(answers)
     assert set(last_of(answers)) <= {200, 403}
-    assert the_only_link().lti_user_id == linking_lms.fields["user_id"]
+    assert the_only_connection().lti_user_id == connecting_lms.fields["user_id"]
 
 
-def test_a_person_with_an_anonymous_account_and_many_accounts_at_once(crowd, linking_lms):
-    linking_lms.consumer.require_user_account = False
-    linking_lms.consumer.save()
-    linking_lms.launch(Client(), "/content/")
+def test_a_person_with_an_anonymous_account_and_many_accounts_at_once(crowd, connecting_lms):
+    connecting_lms.consumer.require_user_account = False
+    connecting_lms.consumer.save()
+    connecting_lms.launch(Client(), "/content/")
     anonymous = get_user_model().objects.get()
-    linking_lms.consumer.require_user_account = True
-    linking_lms.consumer.save()
-    answers = crowd.send([confirm_job(linking_lms, user) for user in add_accounts()])
+    connecting_lms.consumer.require_user_account = True
+    connecting_lms.consumer.save()
+    answers = crowd.send([confirm_job(connecting_lms, user) for user in add_accounts()])
     assert no_server_error(answers)
-    assert the_only_link().user != anonymous
+    assert the_only_connection().user != anonymous
     assert LtiUser.objects.count() == 1
-    assert LtiLinkEvent.objects.get().former_user == anonymous
+    assert LtiConnectionEvent.objects.get().former_user == anonymous
 
 
-def test_one_account_and_many_people_at_once_make_one_link(crowd, linking_lms):
+def test_one_account_and_many_people_at_once_make_one_connection(crowd, connecting_lms):
     user = get_user_model().objects.create_user("ada")
-    jobs = [confirm_job(linking_lms, user, user_id=str(number)) for number in range(AT_ONCE)]
+    jobs = [confirm_job(connecting_lms, user, user_id=str(number)) for number in range(AT_ONCE)]
     answers = crowd.send(jobs)
     assert no_server_error(answers)
     assert last_of(answers) == {200: 1, 403: AT_ONCE - 1}
-    assert the_only_link().user == user
+    assert the_only_connection().user == user
 
 
-# What one process sees of an unlink
+# What one process sees of a disconnection
 
 
-def test_a_launch_whose_link_ended_meanwhile_signs_nobody_in(linking_lms):
+def test_a_launch_whose_connection_ended_meanwhile_signs_nobody_in(connecting_lms):
     user = get_user_model().objects.create_user("ada")
-    job = confirm_job(linking_lms, user)
+    job = confirm_job(connecting_lms, user)
     browser = Client()
     browser.cookies.load(job["cookies"])
     assert browser.post(job["url"], {"confirm": ""}, headers=HEADERS).status_code == 200
-    early = linking_lms.post(Client(), "/content/")["Location"].split("/")[-2]
+    early = connecting_lms.post(Client(), "/content/")["Location"].split("/")[-2]
     launch = LtiLaunch.objects.with_handle(early)
-    LtiUser.objects.get().unlink(LtiLinkEvent.How.BY_PERSON, user, None)
+    LtiUser.objects.get().disconnect(LtiConnectionEvent.How.BY_PERSON, user, None)
     with pytest.raises(UserAccountRequired):
         authenticate(None, launch=launch)

@@ -236,7 +236,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(consumer, typed):
         ("csv", 'consumer_name\n"open', "This is no CSV"),
         ("json", '[{"consumer_name": "A"}, {"consumer_name": ""}]', "Entry 2: consumer_name"),
         ("json", '[{"consumer_name": 1}]', "Entry 1: consumer_name: this is no text"),
-        ("json", '[{"consumer_name": "A", "colour": 1}]', "there is no field colour"),
+        ("json", '[{"consumer_name": "A", "color": 1}]', "there is no field color"),
         ("json", '[{"consumer_name": "A", "is_active": null}]', "is_active"),
         ("json", '[{"consumer_name": "A", "consumer_key": "campus"}]', "say --update"),
         ("json", '[{"consumer_name": "A", "consumer_key": 7}]', "this is no text"),

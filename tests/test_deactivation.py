@@ -44,9 +44,11 @@ def launch_of(browser: Client) -> LtiLaunch | None:
     return browser.get("/content/").wsgi_request.lti
 
 
-def link(lms: FakeLms, account) -> None:
+def connect(lms: FakeLms, account) -> None:
     """Let the LMS's launches sign in an account of the site's own."""
-    LtiUser.objects.filter(lti_consumer=lms.consumer).update(user=account, linked_at=timezone.now())
+    LtiUser.objects.filter(lti_consumer=lms.consumer).update(
+        user=account, connected_at=timezone.now()
+    )
 
 
 DEACTIVATE = {
@@ -107,7 +109,7 @@ def test_of_one_account_only_the_consumers_own_sessions_end(lms, other_lms):
     by_launch, by_other, by_password = Client(), Client(), Client()
     for each in (lms, other_lms):
         each.launch(Client(), "/content/")
-        link(each, account)
+        connect(each, account)
     lms.launch(by_launch, "/content/")
     other_lms.launch(by_other, "/content/")
     by_password.force_login(account, "django.contrib.auth.backends.ModelBackend")
@@ -145,7 +147,7 @@ def test_without_a_request_every_connection_of_the_account_has_to_stand(lms, oth
     account = LtiUser.objects.get().user
     assert LtiBackend().get_user(account.pk) == account
     other_lms.launch(Client(), "/content/")
-    link(other_lms, account)
+    connect(other_lms, account)
     assert LtiBackend().get_user(account.pk) == account
     other_lms.consumer.set_active(False)
     assert LtiBackend().get_user(account.pk) is None

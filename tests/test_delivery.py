@@ -18,12 +18,12 @@ from lti_provider.exceptions import ScoreNotRead
 from lti_provider.message import host_of
 from lti_provider.models import (
     Attempt,
-    Fate,
     LtiConsumer,
     LtiResult,
     LtiServiceBreaker,
     LtiServiceHost,
     Route,
+    Verdict,
 )
 from lti_provider.models.result import delay_after
 from lti_provider.models.service_host import pause_after
@@ -122,16 +122,16 @@ def break_off(result, **changes):
     )
 
 
-def settle(result, **attempt):
+def record(result, **attempt):
     """What a deliverer writes when its attempt ended so."""
     leased = LtiServiceHost.objects.lease(route_of(result)).results[0]
-    return LtiResult.objects.settle(leased, Attempt(**attempt))
+    return LtiResult.objects.record(leased, Attempt(**attempt))
 
 
 def test_a_score_arrives(result, lms, gradebook, heard):
-    result.submit_score(0.85, url="https://tool.example/essays/1?a=b&c")
-    tally = deliver_due()
-    assert (tally.delivered, tally.retried, tally.failed, tally.superseded) == (1, 0, 0, 0)
+    result.submit_score(0.85, submission_url="https://tool.example/essays/1?a=b&c")
+    report = deliver_due()
+    assert (report.delivered, report.retried, report.failed, report.superseded) == (1, 0, 0, 0)
     assert gradebook.grades == {result.sourcedid: "0.85"}
     [received] = gradebook.received
     assert received.headers["Content-Type"] == "application/xml"
@@ -279,7 +279,7 @@ def test_retry_after_a_date_to_come(zone):
 def test_retry_after_is_a_wait_whatever_an_lms_says(text):
     wait = sending._retry_after(HttpAnswer(429, text, b""))
     assert wait is None or wait >= 0
-    attempt = Attempt(fate=Fate.RETRY, retry_after=wait)
+    attempt = Attempt(verdict=Verdict.RETRY, retry_after=wait)
     assert pause_after(attempt, 0) <= timedelta(hours=6)
     assert delay_after(attempt, 0, 0) <= timedelta(hours=6)
 
@@ -288,9 +288,7 @@ def test_a_score_beyond_all_bounds_says_what_is_wrong(result, gradebook):
     gradebook.behave = always(200, envelope(body=score_body("1E+9999999" + "9" * 1000)))
     with pytest.raises(ScoreNotRead) as caught:
         result.read_score()
-    assert str(caught.value) == (
-        f"The learning platform answered “1E+9999999{'9' * 30}”, which is not a score."
-    )
+    assert str(caught.value) == (f"The LMS answered “1E+9999999{'9' * 30}”, which is not a score.")
 
 
 @pytest.mark.parametrize(
@@ -337,7 +335,7 @@ def test_a_plain_400_is_not_called_a_redirect(result, gradebook):
     deliver_due()
     result.refresh_from_db()
     assert result.last_code == "client_error"
-    assert result.reason == "The learning platform answered with HTTP status 400."
+    assert result.reason == "The LMS answered with HTTP status 400."
 
 
 def test_what_is_unsupported_is_remembered_and_not_asked_again(result, gradebook, heard):
@@ -367,7 +365,7 @@ def test_a_refused_grade_has_a_few_slow_chances(result, gradebook, heard):
     assert len(gradebook.received) == 4
     result.refresh_from_db()
     assert result.state == State.FAILED
-    assert result.reason == ("The learning platform refused the grade: “The assignment is closed”")
+    assert result.reason == ("The LMS refused the grade: “The assignment is closed”")
     assert heard == [("failed", result)]
 
 
@@ -387,14 +385,14 @@ def test_attempts_end_after_days(result, gradebook, heard):
 
 
 def test_the_jitter_is_full_and_bounded():
-    later = Attempt(fate=Fate.RETRY)
+    later = Attempt(verdict=Verdict.RETRY)
     first = [delay_after(later, 0, 0).total_seconds() for _ in range(200)]
     assert max(first) <= 30
     assert min(first) < 10
     assert max(first) > 20
     tenth = [delay_after(later, 30, 0).total_seconds() for _ in range(200)]
     assert 4 * 3600 < max(tenth) <= 6 * 3600
-    landing = Attempt(fate=Fate.RETRY, may_land=True)
+    landing = Attempt(verdict=Verdict.RETRY, may_have_arrived=True)
     assert all(delay_after(landing, 0, 0) >= 2 * TIMEOUT for _ in range(50))
 
 
@@ -498,7 +496,7 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
     LtiResult.objects.get().submit_score(1)
     assert LtiServiceHost.objects.lease(route_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
-    assert LtiResult.objects.settle(leased, send(leased)) is None
+    assert LtiResult.objects.record(leased, send(leased)) is None
     assert gradebook.grades == {result.sourcedid: "0.0"}
     assert deliver_due().delivered == 1
     assert gradebook.grades == {result.sourcedid: "1.0"}
@@ -509,7 +507,9 @@ def test_a_newer_score_waits_for_what_may_still_land(result):
     [leased] = LtiServiceHost.objects.lease(route_of(result)).results
     LtiResult.objects.get().submit_score(1)
     before = timezone.now()
-    LtiResult.objects.settle(leased, Attempt(fate=Fate.RETRY, code="timeout", may_land=True))
+    LtiResult.objects.record(
+        leased, Attempt(verdict=Verdict.RETRY, code="timeout", may_have_arrived=True)
+    )
     newer = LtiResult.objects.get()
     assert newer.state == State.WAITING
     assert newer.next_attempt_at >= before + 2 * TIMEOUT
@@ -532,7 +532,7 @@ def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, 
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
-        assert LtiResult.objects.settle(stale, send(stale)) is None
+        assert LtiResult.objects.record(stale, send(stale)) is None
         assert gradebook.grades == {result.sourcedid: "0.0"}
         assert deliver_due().delivered == 1
         assert gradebook.grades == {result.sourcedid: "1.0"}
@@ -542,7 +542,7 @@ def test_a_late_answer_does_not_undo_giving_up(result):
     result.submit_score(0.5)
     [leased] = LtiServiceHost.objects.lease(route_of(result)).results
     LtiResult.objects.all().give_up()
-    LtiResult.objects.settle(leased, Attempt(fate=Fate.DELIVERED))
+    LtiResult.objects.record(leased, Attempt(verdict=Verdict.DELIVERED))
     assert LtiResult.objects.get().state == State.FAILED
 
 
@@ -580,7 +580,7 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
     asked = len(gradebook.received)
     assert 5 <= asked <= 7
     host = LtiServiceBreaker.objects.get()
-    assert host.is_open
+    assert host.is_circuit_open
     assert host.is_paused(timezone.now())
     assert host.failing_since
     assert "500" in host.reason
@@ -596,7 +596,7 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
 
 
 def test_a_pause_grows_to_a_quarter_of_an_hour():
-    failed = Attempt(fate=Fate.RETRY, code="timeout", host_answers=False)
+    failed = Attempt(verdict=Verdict.RETRY, code="timeout", host_answers=False)
     assert pause_after(failed, 4) == timedelta(0)
     assert timedelta(seconds=15) <= pause_after(failed, 5) <= timedelta(seconds=30)
     longest = max(pause_after(failed, 50) for _ in range(100))
@@ -633,8 +633,8 @@ def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
     old.update(submitted_at=long_ago, next_attempt_at=long_ago)
     gradebook.behave = always(500)
     break_off(fresh, failures=9, failing_since=timezone.now() - timedelta(days=5.5))
-    tally = deliver_due()
-    assert tally.failed == 3
+    report = deliver_due()
+    assert report.failed == 3
     assert len(heard) == 3
     assert not old.exclude(state=State.FAILED).exists()
     assert LtiResult.objects.get(pk=fresh.pk).state == State.WAITING
@@ -689,11 +689,11 @@ def test_a_rate_below_one_a_second_still_sends(lms, gradebook, settings):
 def test_two_deliverers_share_the_work(lms, gradebook, settings):
     settings.LTI_PROVIDER_GRADE_CONCURRENCY = 2
     many(lms.consumer, gradebook.url, 80)
-    tallies = []
+    reports = []
 
     def deliver():
         try:
-            tallies.append(deliver_due())
+            reports.append(deliver_due())
         finally:
             connections.close_all()
 
@@ -702,7 +702,7 @@ def test_two_deliverers_share_the_work(lms, gradebook, settings):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(tally.delivered for tally in tallies) == 80
+    assert sum(report.delivered for report in reports) == 80
     assert len(gradebook.received) == 80
     assert gradebook.overlaps == []
     assert gradebook.most_at_once <= 2
@@ -721,7 +721,7 @@ def test_a_slow_host_does_not_delay_a_fast_one(lms, gradebook):
         many(lms.consumer, gradebook.url, 300, prefix="fast")
         deliverer = Deliverer()
 
-        def watch(tally):
+        def watch(report):
             if len(gradebook.grades) == 300:
                 deliverer.stop()
                 over.set()
@@ -745,10 +745,10 @@ def test_a_stop_ends_after_the_request_that_is_on_its_way(lms, gradebook):
         return book.succeed(received)
 
     gradebook.behave = stop
-    tally = deliverer.run(forever=True)
-    assert 1 <= tally.delivered <= 2
-    assert tally.released >= 18
-    assert LtiResult.objects.due(timezone.now()).count() == 20 - tally.delivered
+    report = deliverer.run(forever=True)
+    assert 1 <= report.delivered <= 2
+    assert report.released >= 18
+    assert LtiResult.objects.due(timezone.now()).count() == 20 - report.delivered
 
 
 @pytest.mark.django_db(transaction=True)
@@ -767,8 +767,8 @@ def test_a_loop_sends_what_comes(lms, gradebook):
     assert gradebook.grades == {"s0": "0.5"}
 
 
-@pytest.mark.parametrize("behaviour", ["stall", "cut", "drip"])
-def test_what_hangs_is_retried_later_than_it_could_land(result, gradebook, settings, behaviour):
+@pytest.mark.parametrize("behavior", ["stall", "cut", "drip"])
+def test_what_hangs_is_retried_later_than_it_could_land(result, gradebook, settings, behavior):
     settings.LTI_PROVIDER_GRADE_TIMEOUT = 1
     over = threading.Event()
 
@@ -784,13 +784,13 @@ def test_what_hangs_is_retried_later_than_it_could_land(result, gradebook, setti
             handler.wfile.write(part)
             time.sleep(0.2)
 
-    gradebook.behave = {"stall": stall, "cut": cut, "drip": drip}[behaviour]
+    gradebook.behave = {"stall": stall, "cut": cut, "drip": drip}[behavior]
     result.submit_score(0.5)
     before = timezone.now()
     assert deliver_due().retried == 1
     over.set()
     result.refresh_from_db()
-    assert result.last_code == ("unreachable" if behaviour == "cut" else "timeout")
+    assert result.last_code == ("unreachable" if behavior == "cut" else "timeout")
     assert result.next_attempt_at - before >= timedelta(seconds=2)
 
 
@@ -861,8 +861,8 @@ def test_a_score_that_changes_while_it_is_sent_is_sent_again(result, gradebook, 
 
     gradebook.behave = change_once
     result.submit_score(0)
-    tally = deliver_due()
-    assert (tally.superseded, tally.delivered) == (1, 1)
+    report = deliver_due()
+    assert (report.superseded, report.delivered) == (1, 1)
     assert gradebook.grades == {result.sourcedid: "1.0"}
     assert [event for event, _result in heard] == ["delivered"]
 

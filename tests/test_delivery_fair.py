@@ -118,8 +118,8 @@ def test_thousands_of_grades_do_not_starve_another_consumer(
     many(honest.consumer, gradebook.url, 20, prefix="few")
     deliverer = Deliverer()
 
-    def stop_when_the_few_are_there(tally):
-        if not of(honest).exclude(state=State.DELIVERED).exists() or tally.delivered > 1500:
+    def stop_when_the_few_are_there(report):
+        if not of(honest).exclude(state=State.DELIVERED).exists() or report.delivered > 1500:
             deliverer.stop()
 
     deliverer.run(progress=stop_when_the_few_are_there)
@@ -144,9 +144,9 @@ def test_slow_hosts_of_one_consumer_leave_workers_to_another(honest, hostile, gr
         deliverer = Deliverer(workers=6)
         asked = []
 
-        def stop_when_the_fast_are_there(tally):
+        def stop_when_the_fast_are_there(report):
             asked.append(sum(len(book.received) for book in slow))
-            if tally.delivered >= 40 or asked[-1] > 6:
+            if report.delivered >= 40 or asked[-1] > 6:
                 deliverer.stop()
                 patience.set()
 

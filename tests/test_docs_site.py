@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from lti_provider import signals
 from lti_provider.conf import PREFIX, SETTINGS
 from lti_provider.exceptions import LaunchRefused
-from lti_provider.platforms import PLATFORMS
+from lti_provider.products import PRODUCTS
 from tests.test_rooms import ROWS
 
 ROOT = Path(__file__).parent.parent
@@ -158,10 +158,10 @@ def test_no_other_setting_is_named():
     assert named <= SETTINGS.keys()
 
 
-@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform.code)
-def test_each_make_of_lms_has_its_guide(platform):
-    guide = PAGES[f"guides/{platform.code}.md"]
-    assert str(platform.email) in guide
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.code)
+def test_each_make_of_lms_has_its_guide(product):
+    guide = PAGES[f"guides/{product.code}.md"]
+    assert str(product.email) in guide
     assert not re.search(r"\{\w+\}", guide)
 
 

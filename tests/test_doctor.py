@@ -30,8 +30,8 @@ from lti_provider.models import (
     LtiResourceLink,
     LtiUser,
 )
-from lti_provider.rehearsal import Rehearsal
 from lti_provider.testing import FakeLms
+from lti_provider.trial_launch import TrialLaunch
 from tests.front import Proxy
 from tests.waiting import PATIENCE
 
@@ -519,14 +519,14 @@ def test_a_fetching_scanner_is_named(sound_site, live_server):
 
 
 def test_a_body_that_is_changed_is_named(site, monkeypatch):
-    sign = Rehearsal.sign
+    sign = TrialLaunch.sign
 
     def changed(self, url):
         return tuple(
             (name, "changed" if name == "roles" else value) for name, value in sign(self, url)
         )
 
-    monkeypatch.setattr(Rehearsal, "sign", changed)
+    monkeypatch.setattr(TrialLaunch, "sign", changed)
     report = visit(site)
     assert report.bad == {"body_changed"}
 

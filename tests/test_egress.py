@@ -196,7 +196,11 @@ def test_only_public_addresses(address, monkeypatch):
     assert not is_public(address)
     monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn(address))
     error = refusal(80, host="lms.example", hosts=["lms.example"], networks=())
-    assert (error.code, error.text, error.may_land) == ("address_not_public", "lms.example", False)
+    assert (error.code, error.text, error.may_have_arrived) == (
+        "address_not_public",
+        "lms.example",
+        False,
+    )
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111"])
@@ -261,7 +265,7 @@ def test_a_name_that_nobody_knows(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = refusal(80, host="lms.example", hosts=["lms.example"])
-    assert (error.code, error.may_land) == ("unknown_host", False)
+    assert (error.code, error.may_have_arrived) == ("unknown_host", False)
 
 
 def test_a_name_that_cannot_be_one():
@@ -274,14 +278,14 @@ def test_a_resolver_that_hangs(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [hangs.wait(TIMEOUT)][1:])
     error = refusal(80, host="lms.example", hosts=["lms.example"], timeout=SHORT)
     hangs.set()
-    assert (error.code, error.may_land) == ("timeout", False)
+    assert (error.code, error.may_have_arrived) == ("timeout", False)
 
 
 def test_nobody_listens():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         error = refusal(silent.getsockname()[1])
-    assert (error.code, error.may_land) == ("unreachable", False)
+    assert (error.code, error.may_have_arrived) == ("unreachable", False)
 
 
 def stall(connection: socket.socket) -> None:
@@ -304,7 +308,7 @@ def stall(connection: socket.socket) -> None:
 def test_the_deadline_is_for_all_of_it(behave):
     with serve(behave) as server:
         error = refusal(server.port, timeout=SHORT)
-    assert (error.code, error.may_land) == ("timeout", True)
+    assert (error.code, error.may_have_arrived) == ("timeout", True)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +324,7 @@ def test_the_deadline_is_for_all_of_it(behave):
 def test_what_is_cut_or_no_http(behave):
     with serve(behave) as server:
         error = refusal(server.port)
-    assert (error.code, error.may_land) == ("unreachable", True)
+    assert (error.code, error.may_have_arrived) == ("unreachable", True)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +345,7 @@ def test_what_is_too_large(behave):
     with serve(behave) as server:
         error = refusal(server.port)
     assert error.code in ("too_large", "unreachable")
-    assert error.may_land
+    assert error.may_have_arrived
 
 
 def test_as_much_as_is_allowed():
@@ -412,7 +416,7 @@ def test_a_certificate_is_verified_for_the_name(authority, monkeypatch):
         assert names == ["lms.example"]
         error = refusal(port, host="other.example", scheme="https")
         assert (error.code, error.text) == ("certificate", f"other.example:{port}")
-        assert not error.may_land
+        assert not error.may_have_arrived
 
 
 def test_a_stranger_s_certificate_is_refused(authority, monkeypatch):
@@ -424,7 +428,7 @@ def test_a_stranger_s_certificate_is_refused(authority, monkeypatch):
 def test_a_handshake_counts_too(authority):
     with serve(stall) as server:
         error = refusal(server.port, scheme="https", timeout=SHORT)
-    assert (error.code, error.may_land) == ("timeout", False)
+    assert (error.code, error.may_have_arrived) == ("timeout", False)
 
 
 def slow_resolver(seconds):
@@ -440,7 +444,7 @@ def test_a_handshake_gets_what_the_name_left_of_the_deadline(authority, monkeypa
     monkeypatch.setattr(socket, "getaddrinfo", slow_resolver(0.6))
     with serve_tls(authority.issue_cert("lms.example"), pause=0.6) as (port, _names):
         error = refusal(port, host="lms.example", scheme="https", timeout=1)
-        assert (error.code, error.may_land) == ("timeout", False)
+        assert (error.code, error.may_have_arrived) == ("timeout", False)
         assert send(port, host="lms.example", scheme="https", timeout=20).body == b"secure"
 
 
@@ -468,7 +472,7 @@ def test_connecting_gets_what_the_name_left_of_the_deadline(monkeypatch):
         timer.join()
     for end in ends:
         end.close()
-    assert (error.code, error.may_land) == ("timeout", False)
+    assert (error.code, error.may_have_arrived) == ("timeout", False)
 
 
 def test_nothing_here_looks_up_names_by_itself():
@@ -481,4 +485,4 @@ def test_nothing_here_looks_up_names_by_itself():
 
 def test_no_time_is_no_time():
     error = refusal(81, timeout=0)
-    assert (error.code, error.may_land) == ("timeout", False)
+    assert (error.code, error.may_have_arrived) == ("timeout", False)

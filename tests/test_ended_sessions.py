@@ -14,9 +14,9 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import Client
 from django.urls import include, path
 
-from lti_provider.models import LtiConsumer, LtiLinkEvent, LtiUser
+from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiUser
 from lti_provider.testing import FakeLms
-from tests.linking import link
+from tests.connecting import connect
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -160,14 +160,14 @@ def test_a_launched_session_does_not_become_staff(lms, learner):
 def test_switching_staff_accounts_off_ends_sessions_of_staff_only(staff_lms, ada):
     get_user_model().objects.filter(pk=ada.pk).update(is_staff=True)
     get_user_model().objects.create_user("kim", "kim@school.example", "secret")
-    staff, learner = link(staff_lms, "ada").frame, link(staff_lms, "kim", user_id="kim").frame
+    staff, learner = connect(staff_lms, "ada").frame, connect(staff_lms, "kim", user_id="kim").frame
     assert (seen(staff), seen(learner)) == ("ada", "kim")
     LtiConsumer.objects.update(allow_staff=False)
     assert (seen(staff), seen(learner)) == ("nobody", "kim")
 
 
 def test_a_sign_in_of_ones_own_goes_on_whatever_ends_the_launches(staff_lms, ada):
-    launched = link(staff_lms, "ada").frame
+    launched = connect(staff_lms, "ada").frame
     own = Client()
     own.post("/accounts/login/", {"username": "ada", "password": "secret"})
     in_both = Client()
@@ -179,26 +179,26 @@ def test_a_sign_in_of_ones_own_goes_on_whatever_ends_the_launches(staff_lms, ada
 
 
 def test_a_promoted_person_stays_where_staff_may_be_launched(staff_lms, ada):
-    frame = link(staff_lms, "ada").frame
+    frame = connect(staff_lms, "ada").frame
     get_user_model().objects.update(is_staff=True)
     assert seen(frame) == "ada"
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_an_ended_connection_stays_ended_when_it_is_made_anew(staff_lms, ada, route):
-    old = link(staff_lms, "ada").frame
-    LtiUser.objects.get().unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, ada, None)
-    new = link(staff_lms, "ada").frame
+    old = connect(staff_lms, "ada").frame
+    LtiUser.objects.get().disconnect(LtiConnectionEvent.How.BY_ADMINISTRATOR, ada, None)
+    new = connect(staff_lms, "ada").frame
     assert seen(old, f"/content/{route}") == "nobody"
     assert seen(new, f"/content/{route}") != "nobody"
 
 
 def test_a_second_lms_of_the_account_ends_nothing(staff_lms, ada):
     other = FakeLms.create("moodle", require_user_account=True, account_match="any")
-    first, second = link(staff_lms, "ada").frame, link(other, "ada").frame
+    first, second = connect(staff_lms, "ada").frame, connect(other, "ada").frame
     assert (seen(first), seen(second)) == ("ada", "ada")
-    LtiUser.objects.get(lti_consumer=other.consumer).unlink(
-        LtiLinkEvent.How.BY_ADMINISTRATOR, ada, None
+    LtiUser.objects.get(lti_consumer=other.consumer).disconnect(
+        LtiConnectionEvent.How.BY_ADMINISTRATOR, ada, None
     )
     assert (seen(first), seen(second)) == ("ada", "nobody")
 

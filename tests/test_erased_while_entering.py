@@ -9,10 +9,10 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser, Person
+from lti_provider.models import DataSubject, LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
-from tests.linking import PASSWORD
+from tests.connecting import PASSWORD
 from tests.test_person import CANARIES, canaries_left
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,7 +28,7 @@ def lms() -> FakeLms:
 def erase(consumer: LtiConsumer) -> None:
     """For a thread, which has a connection of its own."""
     try:
-        Person.of_lms(consumer, CANARIES["user_id"]).erase()
+        DataSubject.of_lms(consumer, CANARIES["user_id"]).erase()
     finally:
         connection.close()
 
@@ -48,7 +48,7 @@ class Interruption:
         alone = not connection.in_atomic_block and not sql.startswith("BEGIN")
         if self.left <= 0 and alone and not self.erased:
             self.erased = True
-            Person.of_lms(self.consumer, CANARIES["user_id"]).erase()
+            DataSubject.of_lms(self.consumer, CANARIES["user_id"]).erase()
         return answer
 
 
@@ -67,7 +67,7 @@ def connected(lms: FakeLms) -> Client:
     lms.launch(Client(), "/content/", **CANARIES)
     own = get_user_model().objects.create_user("ada", "ada@school.example", PASSWORD)
     person = LtiUser.objects.get()
-    LtiUser.objects.link(lms.consumer, "canary-id", person.lti_user_digest, own, None)
+    LtiUser.objects.connect(lms.consumer, "canary-id", person.lti_user_digest, own, None)
     return Client()
 
 

@@ -223,7 +223,7 @@ def test_teacher_sees_the_class(demo: Demo, browser: Browser) -> None:
     assert browser.get(class_link).status == 403
 
 
-def test_account_is_linked_and_unlinked(demo: Demo, browser: Browser) -> None:
+def test_account_is_connected_and_disconnected(demo: Demo, browser: Browser) -> None:
     tool = demo.tool.rstrip("/")
     launch_url = f"{tool}/lti/launch/lessons/colours-of-stars/quiz/"
 

@@ -299,7 +299,7 @@ def resend(capsys, *arguments):
 def test_a_dry_run_lists_and_changes_nothing(refused, capsys):
     output = resend(capsys, "--dry-run")
     assert "Campus / Linear equations" in output
-    assert "0.85, failed. The learning platform refused" in output
+    assert "0.85, failed. The LMS refused" in output
     assert "1 grades would be sent again." in output
     assert LtiResult.objects.get().state == "failed"
 

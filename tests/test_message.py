@@ -425,7 +425,7 @@ def test_nothing_of_a_message_is_in_a_repr(rf: RequestFactory):
     launched = message(**PERSONAL)
     request = rf.post("/", "user_id=canary", content_type="application/x-www-form-urlencoded")
     form = read_form(request)
-    refusal = LaunchRefused().about(message=launched, form=form)
+    refusal = LaunchRefused().with_details(message=launched, form=form)
 
     for thing in (launched, form, refusal, oauth.VerifiedRequest(None, form, launched.pairs)):
         assert "anary" not in f"{thing!r} {thing!s}"

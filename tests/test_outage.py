@@ -15,11 +15,11 @@ from django.db import (
 )
 from django.test import Client
 
-from lti_provider.models import LtiLaunch, LtiLinkEvent, LtiUser
+from lti_provider.models import LtiConnectionEvent, LtiLaunch, LtiUser
 from lti_provider.signals import launch_refused, user_launched
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
-from tests.linking import Course, Window, attribute, text_of, to_confirmation
+from tests.connecting import Course, Window, attribute, text_of, to_confirmation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -248,7 +248,7 @@ def robin():
 def test_wherever_the_database_fails_a_second_confirmation_connects(connecting_lms, robin):
     for at in range(1, 100):
         LtiUser.objects.all().delete()
-        LtiLinkEvent.objects.all().delete()
+        LtiConnectionEvent.objects.all().delete()
         course, window = Course(connecting_lms), Window()
         ask = course.open()
         question = to_confirmation(window, ask, "robin")
@@ -257,11 +257,11 @@ def test_wherever_the_database_fails_a_second_confirmation_connects(connecting_l
         if answer.status_code == 503:
             assert "site_unavailable" in text_of(answer)
             assert not LtiUser.objects.exists()
-            assert not LtiLinkEvent.objects.exists()
+            assert not LtiConnectionEvent.objects.exists()
             answer = window.press(question, "confirm")
         assert "You can close this window." in text_of(answer), at
         assert LtiUser.objects.get().user == robin
-        assert LtiLinkEvent.objects.count() == 1
+        assert LtiConnectionEvent.objects.count() == 1
         assert course.look_again(ask).status_code == 200
         if found.asked < at:
             return
@@ -282,24 +282,24 @@ def test_the_pages_of_accounts_say_so_too(connecting_lms, robin, client):
         assert_is_the_page(answer)
         assert attribute(answer, "href") == "/lti/connections/"
         with cut(at):
-            assert_is_the_page(client.post("/lti/connections/", {"link": "1"}))
+            assert_is_the_page(client.post("/lti/connections/", {"connection": "1"}))
 
 
-def test_wherever_the_database_fails_unlinking_is_whole_or_not_at_all(connecting_lms, robin):
+def test_wherever_the_database_fails_disconnecting_is_whole_or_not_at_all(connecting_lms, robin):
     window = Client()
     window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
     for at in range(1, 100):
         LtiUser.objects.all().delete()
-        LtiLinkEvent.objects.all().delete()
+        LtiConnectionEvent.objects.all().delete()
         person = (f"person {at}", f"digest {at}")
-        lti_user, _is_new = LtiUser.objects.link(connecting_lms.consumer, *person, robin, None)
+        lti_user, _is_new = LtiUser.objects.connect(connecting_lms.consumer, *person, robin, None)
         window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
         with cut(at) as found:
-            window.post("/lti/connections/", {"link": str(lti_user.pk)})
-        unlinked = LtiLinkEvent.objects.filter(kind=LtiLinkEvent.Kind.UNLINKED)
-        assert unlinked.exists() != LtiUser.objects.exists(), at
+            window.post("/lti/connections/", {"connection": str(lti_user.pk)})
+        disconnected = LtiConnectionEvent.objects.filter(kind=LtiConnectionEvent.Kind.DISCONNECTED)
+        assert disconnected.exists() != LtiUser.objects.exists(), at
         if found.asked < at:
-            assert unlinked.exists()
+            assert disconnected.exists()
             return
 
 

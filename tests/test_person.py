@@ -14,8 +14,8 @@ from django.db import connection, models
 from django.test import Client
 from django.utils import timezone
 
-from lti_provider.models import LtiLaunch, LtiLinkEvent, LtiResult, LtiUser, Person
-from lti_provider.models.person import HOLDINGS, AdminLog, _blank, _personal_fields
+from lti_provider.models import DataSubject, LtiConnectionEvent, LtiLaunch, LtiResult, LtiUser
+from lti_provider.models.person import SOURCES, AdminLog, _blank, _personal_fields
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db
@@ -58,11 +58,11 @@ def account(user_id: str = "canary-id"):
     return found.user
 
 
-def link_to_own_account(lms: FakeLms):
+def connect_own_account(lms: FakeLms):
     """As the confirmation page does it."""
     own = get_user_model().objects.create_user("ada", "ada@school.example", "password")
     person = LtiUser.objects.get(lti_user_id="canary-id")
-    LtiUser.objects.link(lms.consumer, "canary-id", person.lti_user_digest, own, "192.0.2.7")
+    LtiUser.objects.connect(lms.consumer, "canary-id", person.lti_user_digest, own, "192.0.2.7")
     return own
 
 
@@ -132,66 +132,66 @@ def test_an_erased_launch_cannot_be_replayed(lms, client):
         return client.post(url, urlencode(form), content_type="application/x-www-form-urlencoded")
 
     assert send().status_code == 303
-    Person.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.of_lms(lms.consumer, "canary-id").erase()
     assert canaries_left() == set()
     assert send().status_code == 403
 
 
 def test_the_next_launch_of_an_erased_person_starts_anew(lms, learner):
     before = account().pk
-    Person.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.of_lms(lms.consumer, "canary-id").erase()
     lms.launch(Client(), "/content/", **CANARIES)
     assert account().pk != before
 
 
-def test_an_own_account_is_unlinked_and_stays(lms, learner):
-    own = link_to_own_account(lms)
+def test_an_own_account_is_disconnected_and_stays(lms, learner):
+    own = connect_own_account(lms)
     browser = Client()
     lms.launch(browser, "/content/", **CANARIES)
     assert browser.get("/content/").wsgi_request.user == own
     exported = json.loads(run("lti_export_user", *WHO["by the LMS's id"]()))
     assert [each["made_by_launch"] for each in exported["accounts"]] == [True]
     assert exported["accounts"][0]["email"] == "canary@mail.example"
-    assert exported["link_events"][0]["address"] == "192.0.2.7"
+    assert exported["connection_events"][0]["address"] == "192.0.2.7"
     run("lti_erase_user", *WHO["by the LMS's id"](), "--no-input")
     assert canaries_left() == set()
     assert tables_with("192.0.2.7") == set()
     assert get_user_model().objects.get(username="ada").email == "ada@school.example"
     assert not browser.get("/content/").wsgi_request.user.is_authenticated
-    event = LtiLinkEvent.objects.get()
-    assert (event.kind, event.lti_user_id, event.address) == ("unlinked", "", None)
+    event = LtiConnectionEvent.objects.get()
+    assert (event.kind, event.lti_user_id, event.address) == ("disconnected", "", None)
 
 
-def test_erasing_an_own_account_takes_its_links_and_leaves_the_account(lms, learner):
-    own = link_to_own_account(lms)
+def test_erasing_an_own_account_takes_its_connections_and_leaves_the_account(lms, learner):
+    own = connect_own_account(lms)
     exported = json.loads(run("lti_export_user", "--user", "ada"))
     assert exported["accounts"][0]["made_by_launch"] is False
     assert len(exported["launches"]) == 4
-    Person.of_account(own).erase()
+    DataSubject.of_account(own).erase()
     assert canaries_left() == set()
     own.refresh_from_db()
     assert own.is_active
 
 
-def test_a_link_that_was_undone_is_not_the_accounts(lms, learner, admin_user):
-    own = link_to_own_account(lms)
-    LtiUser.objects.get(lti_user_id="canary-id").unlink(
-        LtiLinkEvent.How.BY_ADMINISTRATOR, admin_user, "192.0.2.8"
+def test_a_connection_that_was_undone_is_not_the_accounts(lms, learner, admin_user):
+    own = connect_own_account(lms)
+    LtiUser.objects.get(lti_user_id="canary-id").disconnect(
+        LtiConnectionEvent.How.BY_ADMINISTRATOR, admin_user, "192.0.2.8"
     )
-    person = Person.of_account(own)
+    person = DataSubject.of_account(own)
     assert person.export()["launches"] == []
-    assert len(person.export()["link_events"]) == 2
+    assert len(person.export()["connection_events"]) == 2
     person.erase()
     assert "lti_provider_ltilaunch" in canaries_left()
     assert tables_with("192.0.2.8") == set()
-    Person.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.of_lms(lms.consumer, "canary-id").erase()
     assert canaries_left() == set()
 
 
 def test_the_same_id_in_another_lms_is_somebody_else(lms, learner):
     other = FakeLms.create("moodle", consumer_name="Other")
     other.launch(Client(), "/content/", user_id="canary-id")
-    Person.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.of_lms(lms.consumer, "canary-id").erase()
     assert LtiUser.objects.get(lti_user_id="canary-id").lti_consumer == other.consumer
     assert LtiLaunch.objects.get(lti_consumer=other.consumer).message.user_id == "canary-id"
 
@@ -201,20 +201,20 @@ def test_a_similar_id_is_somebody_else(lms, learner, other_id):
     lms.launch(Client(), "/content/", user_id=other_id)
     own = get_user_model().objects.create_user("ada")
     LtiUser.objects.get(user=account(other_id)).note(
-        LtiLinkEvent.Kind.LINKED, LtiLinkEvent.How.CONFIRMED, own, "192.0.2.9"
+        LtiConnectionEvent.Kind.CONNECTED, LtiConnectionEvent.How.CONFIRMED, own, "192.0.2.9"
     )
-    person = Person.of_lms(lms.consumer, "canary-id")
+    person = DataSubject.of_lms(lms.consumer, "canary-id")
     assert "192.0.2.9" not in str(person.export())
     person.erase()
     assert LtiUser.objects.filter(lti_user_digest__gt="").count() == 2
-    assert LtiLinkEvent.objects.get().lti_user_id == other_id
+    assert LtiConnectionEvent.objects.get().lti_user_id == other_id
 
 
 def test_a_guest_is_exported_and_erased_by_account(lms):
     browser = Client()
     lms.launch(browser, "/content/", **{**CANARIES, "user_id": None})
     guest = LtiUser.objects.get()
-    person = Person.of_account(guest.user)
+    person = DataSubject.of_account(guest.user)
     assert len(person.export()["launches"]) == 1
     person.erase()
     assert not get_user_model().objects.exists()
@@ -239,7 +239,7 @@ def test_an_account_that_the_site_protects_is_kept_without_its_name(lms, learner
     kept = account()
     pre_delete.connect(protect, sender=get_user_model())
     try:
-        Person.of_account(kept).erase()
+        DataSubject.of_account(kept).erase()
     finally:
         pre_delete.disconnect(protect, sender=get_user_model())
     kept.refresh_from_db()
@@ -256,7 +256,7 @@ def test_an_account_that_the_site_has_made_its_own_stays(lms, learner, gift):
     own.save()
     if gift == "permission":
         own.user_permissions.add(Permission.objects.first())
-    Person.of_account(own).erase()
+    DataSubject.of_account(own).erase()
     own.refresh_from_db()
     assert own.is_active
     assert not LtiUser.objects.filter(lti_user_id="canary-id").exists()
@@ -269,8 +269,8 @@ def test_an_account_of_single_sign_on_that_no_launch_made_stays(lms, learner, co
     assert not own.has_usable_password()
     if connected:
         digest = LtiUser.objects.get(lti_user_id="canary-id").lti_user_digest
-        LtiUser.objects.link(lms.consumer, "canary-id", digest, own, "192.0.2.7")
-    assert own not in Person.of_account(own).made_accounts
+        LtiUser.objects.connect(lms.consumer, "canary-id", digest, own, "192.0.2.7")
+    assert own not in DataSubject.of_account(own).made_accounts
 
     for arguments in (["--user", "ada"], ["--user", "ada", "--keep-account"]):
         run("lti_erase_user", *arguments, "--no-input")
@@ -283,7 +283,7 @@ def test_without_the_admin_there_is_no_history_of_it(lms, learner, settings):
     settings.INSTALLED_APPS = [
         name for name in settings.INSTALLED_APPS if name != "django.contrib.admin"
     ]
-    person = Person.of_lms(lms.consumer, "canary-id")
+    person = DataSubject.of_lms(lms.consumer, "canary-id")
     assert AdminLog().export(person) == []
     assert AdminLog().erase(person, False) == 0
 
@@ -292,14 +292,14 @@ def test_the_admins_history_forgets_too(lms, learner, admin_client):
     person = LtiUser.objects.get(lti_user_id="canary-id")
     admin_client.post(f"{LIST}{person.pk}/delete/", {"post": "yes"})
     assert "django_admin_log" in canaries_left()
-    assert Person.of_lms(lms.consumer, "canary-id").export()["admin_log"]
+    assert DataSubject.of_lms(lms.consumer, "canary-id").export()["admin_log"]
     run("lti_erase_user", *WHO["by the LMS's id"](), "--no-input")
     assert "django_admin_log" not in canaries_left()
     assert LogEntry.objects.exists()
 
 
 def test_every_table_about_people_is_covered():
-    held = {holding.model for holding in HOLDINGS}
+    held = {holding.model for holding in SOURCES}
     about_people = {
         model
         for model in apps.get_app_config("lti_provider").get_models()
@@ -457,12 +457,12 @@ def graded(lms) -> LtiResult:
     service = {"lis_outcome_service_url": "https://lms.example/grades"}
     lms.launch(Client(), "/content/", **CANARIES, **service)
     result = grade()
-    result.submit_score(0.5, text="canary custom work")
+    result.submit_score(0.5, submission_text="canary custom work")
     return grade()
 
 
 def test_grades_are_exported(lms, graded):
-    exported = Person.of_lms(lms.consumer, "canary-id").export()["results"]
+    exported = DataSubject.of_lms(lms.consumer, "canary-id").export()["results"]
     assert [(each["score"], each["state"]) for each in exported] == [(graded.score, "waiting")]
     assert exported[0]["sourcedid"] == "canary-sourcedid"
     assert exported[0]["resource_link"] == lms.fields["resource_link_id"]
@@ -471,7 +471,7 @@ def test_grades_are_exported(lms, graded):
 @pytest.mark.parametrize("state", ["nothing", "delivered", "failed"])
 def test_a_settled_grade_is_erased(lms, graded, state):
     LtiResult.objects.update(state=state)
-    Person.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.of_lms(lms.consumer, "canary-id").erase()
     assert canaries_left() == set()
 
 
@@ -479,7 +479,7 @@ def test_a_settled_grade_is_erased(lms, graded, state):
 def test_a_grade_on_its_way_is_nobodys_and_goes_once_it_arrived(lms, graded, state):
     LtiResult.objects.update(state=state)
     before = graded.user_digest
-    Person.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.of_lms(lms.consumer, "canary-id").erase()
     left = LtiResult.objects.get()
     assert (left.sourcedid, left.score, left.state) == ("canary-sourcedid", graded.score, state)
     assert left.lti_user is None

@@ -84,7 +84,7 @@ KEPT = {
     "a group": lambda user: user.groups.add(Group.objects.create(name="g")),
     "a permission": lambda user: user.user_permissions.add(Permission.objects.first()),
     "a recent launch": lambda user: user.lti_users.update(created_at=timezone.now()),
-    "a linked one": lambda user: user.lti_users.update(linked_at=timezone.now()),
+    "a connected one": lambda user: user.lti_users.update(connected_at=timezone.now()),
     "an id": lambda user: user.lti_users.update(lti_user_id="4"),
     "a blank id": lambda user: user.lti_users.update(lti_user_id="  "),
 }
@@ -104,14 +104,14 @@ def test_an_account_of_the_sites_own_is_no_guest(guest):
     assert is_there(other)
 
 
-def test_a_guest_with_an_account_linked_elsewhere_is_kept(guest):
+def test_a_guest_with_an_account_connected_elsewhere_is_kept(guest):
     other = FakeLms.create("moodle")
     LtiUser.objects.create(
         lti_consumer=other.consumer,
         lti_user_id="x",
         lti_user_digest="x",
         user=guest,
-        linked_at=timezone.now(),
+        connected_at=timezone.now(),
     )
     purge()
     assert is_there(guest)

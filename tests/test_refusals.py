@@ -12,7 +12,7 @@ from django.utils import timezone
 from lti_provider import exceptions
 from lti_provider.models import LtiConsumer, LtiContext, LtiLaunch, LtiResourceLink, LtiUser
 from lti_provider.models.consumer import LONGEST_WINDOW
-from lti_provider.signals import launch_refused, link_refused
+from lti_provider.signals import connection_refused, launch_refused
 from lti_provider.testing import FakeLms
 from tests import rfc5849
 
@@ -115,7 +115,7 @@ def launched_without_an_address(post, lms, client):
     return client.get(path, headers=top_level)
 
 
-def asked_to_link(client, post, user, **policy):
+def asked_to_connect(client, post, user, **policy):
     """The address of the question, and what it says to ``user``."""
     LtiConsumer.objects.update(require_user_account=True, **policy)
     client.force_login(user, "django.contrib.auth.backends.ModelBackend")
@@ -126,23 +126,23 @@ def asked_to_link(client, post, user, **policy):
 
 def confirmed_by_another_address(post, lms, client):
     user = get_user_model().objects.create_user("other", "other@site.example")
-    return asked_to_link(client, post, user)[1]
+    return asked_to_connect(client, post, user)[1]
 
 
 def confirmed_by_another_person(post, lms, client):
     user = get_user_model().objects.create_user("other")
-    LtiUser.objects.link(lms.consumer, "other", "0" * 64, user, None)
-    return asked_to_link(client, post, user, account_match="any")[1]
+    LtiUser.objects.connect(lms.consumer, "other", "0" * 64, user, None)
+    return asked_to_connect(client, post, user, account_match="any")[1]
 
 
 def confirmed_by_staff(post, lms, client):
     user = get_user_model().objects.create_user("staff", is_staff=True)
-    return asked_to_link(client, post, user)[1]
+    return asked_to_connect(client, post, user)[1]
 
 
 def declined(post, lms, client):
     user = get_user_model().objects.create_user("other")
-    question, _page = asked_to_link(client, post, user, account_match="any")
+    question, _page = asked_to_connect(client, post, user, account_match="any")
     return client.post(question)
 
 
@@ -170,9 +170,9 @@ REFUSALS = {
     "user_account_required": (launched_without_a_person, 403, False),
     "email_missing": (launched_without_an_address, 403, False),
     "account_mismatch": (confirmed_by_another_address, 403, False),
-    "already_linked": (confirmed_by_another_person, 403, False),
+    "already_connected": (confirmed_by_another_person, 403, False),
     "staff_account": (confirmed_by_staff, 403, False),
-    "link_declined": (declined, 403, False),
+    "connection_declined": (declined, 403, False),
     "unexpected_origin": (
         lambda post, lms, client: (
             LtiConsumer.objects.update(origin_check="enforce"),
@@ -200,8 +200,8 @@ REFUSALS = {
 SHOWN = {code: code for code in REFUSALS} | dict.fromkeys(
     ("unknown_consumer_key", "secret_unreadable"), "invalid_signature"
 )
-LINKS = exceptions.LinkRefused.by_code().keys() & REFUSALS.keys()
-OF_AN_ACCOUNT = {"user_inactive", *LINKS} - {"email_missing"}
+CONNECTIONS = exceptions.ConnectionRefused.by_code().keys() & REFUSALS.keys()
+OF_AN_ACCOUNT = {"user_inactive", *CONNECTIONS} - {"email_missing"}
 UNLOGGED = {"unknown_consumer_key", "unknown_handle"}
 RETURNABLE = [code for code, (_happens, _status, returns) in REFUSALS.items() if returns]
 
@@ -214,7 +214,7 @@ def test_every_refusal_is_tested_here():
     }
 
     # No launch of this module meets an outage: test_outage.py.
-    elsewhere = {"launch_refused", "link_refused", "site_unavailable"}
+    elsewhere = {"launch_refused", "connection_refused", "site_unavailable"}
     assert ours - elsewhere == set(REFUSALS)
 
 
@@ -514,7 +514,7 @@ AT_THE_DOOR = [
     code
     for code, refusal in exceptions.LaunchRefused.by_code().items()
     if code in REFUSALS
-    and not issubclass(refusal, exceptions.EnterRefused | exceptions.LinkRefused)
+    and not issubclass(refusal, exceptions.EnterRefused | exceptions.ConnectionRefused)
     and code not in ("user_inactive", "other_installation")
 ]
 
@@ -587,7 +587,7 @@ def test_a_refusal_is_signalled(client, lms, post, code):
     def note(sender, request, refusal, consumer, **rest):
         told.append((sender, request.path, refusal, consumer, rest))
 
-    signal = link_refused if code in LINKS else launch_refused
+    signal = connection_refused if code in CONNECTIONS else launch_refused
     signal.connect(note)
     try:
         REFUSALS[code][0](post, lms, client)

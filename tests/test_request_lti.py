@@ -435,7 +435,7 @@ def test_a_site_without_sessions_has_no_launches(client, settings):
     assert text(client, "/") == "no launch"
 
 
-def test_a_frame_whose_session_ended_still_leads_back_to_its_platform(client):
+def test_a_frame_whose_session_ended_still_leads_back_to_its_lms(client):
     lms = FakeLms.create()
     lms.launch(client, "/content/", framed=True)
     client.cookies.pop("sessionid")
@@ -444,7 +444,7 @@ def test_a_frame_whose_session_ended_still_leads_back_to_its_platform(client):
     assert 'href="https://lms.example" target="_top"' in page.content.decode()
 
 
-def test_a_window_whose_session_ended_has_no_platform_to_lead_to(client):
+def test_a_window_whose_session_ended_has_no_lms_to_lead_to(client):
     page = client.get("/launched/", headers={"Sec-Fetch-Dest": "document"})
     assert "open the activity again" in page.content.decode()
     assert "href" not in page.content.decode()
@@ -454,5 +454,5 @@ def test_a_launch_knows_what_the_lms_calls_itself(client, lms):
     launch(lms, client, "/page/", "named", tool_consumer_instance_name="Example School")
     launch(lms, client, "/page/", "nameless", tool_consumer_instance_name=None)
     nameless, named = LtiLaunch.objects.order_by("-pk")
-    assert named.platform_name == "Example School"
-    assert nameless.platform_name == lms.consumer.consumer_name
+    assert named.lms_name == "Example School"
+    assert nameless.lms_name == lms.consumer.consumer_name

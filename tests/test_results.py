@@ -130,7 +130,7 @@ def test_a_launch_that_is_repeated_costs_no_statement_more(client, lms):
 
 def test_a_simultaneous_first_launch_makes_one_result(client, result, lms):
     launch = LtiLaunch.objects.get()
-    again = LtiResult.objects.keep(
+    again = LtiResult.objects.sync_from_launch(
         launch.lti_consumer,
         launch.message,
         user_digest=launch.user_digest,
@@ -233,7 +233,7 @@ def test_what_is_no_score_is_refused(result, given, maximum):
 )
 def test_what_an_lms_accepts_may_have_blanks(client, lms, accepted, taken):
     lms.launch(client, "/content/", ext_outcome_data_values_accepted=accepted)
-    LtiResult.objects.get().submit_score(1, text="t")
+    LtiResult.objects.get().submit_score(1, submission_text="t")
     stored = LtiResult.objects.get()
     assert (stored.data_name, stored.data) == taken
 
@@ -241,11 +241,15 @@ def test_what_an_lms_accepts_may_have_blanks(client, lms, accepted, taken):
 @pytest.mark.parametrize(
     ("accepts", "given", "taken"),
     [
-        ("url,text", {"url": "https://x.example", "text": "t"}, ("url", "https://x.example")),
-        ("url,text", {"text": "t"}, ("text", "t")),
-        ("text", {"url": "https://x.example", "text": "t"}, ("text", "t")),
-        ("text", {"url": "https://x.example"}, ("", "")),
-        ("", {"text": "t"}, ("", "")),
+        (
+            "url,text",
+            {"submission_url": "https://x.example", "submission_text": "t"},
+            ("url", "https://x.example"),
+        ),
+        ("url,text", {"submission_text": "t"}, ("text", "t")),
+        ("text", {"submission_url": "https://x.example", "submission_text": "t"}, ("text", "t")),
+        ("text", {"submission_url": "https://x.example"}, ("", "")),
+        ("", {"submission_text": "t"}, ("", "")),
     ],
 )
 def test_work_goes_along_where_it_is_accepted(result, accepts, given, taken):
@@ -258,7 +262,7 @@ def test_work_goes_along_where_it_is_accepted(result, accepts, given, taken):
 @pytest.mark.parametrize("name", ["url", "text"])
 def test_work_that_xml_cannot_carry_is_refused(result, name):
     with pytest.raises(InvalidScore):
-        result.submit_score(1, **{name: "\x00"})
+        result.submit_score(1, **{f"submission_{name}": "\x00"})
 
 
 def test_the_newest_submission_wins(result):
@@ -352,7 +356,7 @@ def test_results_are_found_by_account_and_activity(client, result, lms):
     assert found == result
 
 
-def test_a_result_survives_the_account_and_its_linking(client, result, lms):
+def test_a_result_survives_the_account_and_its_connecting(client, result, lms):
     result.submit_score(0.5)
     local = get_user_model().objects.create_user("local")
     LtiUser.objects.update(user=local)
@@ -429,7 +433,7 @@ def test_every_state_has_a_sentence(state):
 
 def test_what_an_lms_says_is_not_a_format():
     result = LtiResult(state="failed", last_code="refused", last_text="{0} {text} {")
-    assert result.reason == "The learning platform refused the grade: “{0} {text} {”"
+    assert result.reason == "The LMS refused the grade: “{0} {text} {”"
     assert LtiResult(state="failed", last_code="of a later version").reason
 
 
@@ -450,7 +454,7 @@ def test_hosts_and_networks_say_what_is_wrong(lms, field, value):
         lms.consumer.full_clean()
 
 
-def test_hosts_and_networks_are_normalised(lms):
+def test_hosts_and_networks_are_normalized(lms):
     lms.consumer.outcome_hosts = "LMS.Example\nlms.example:443\n[::1]:8080"
     lms.consumer.outcome_networks = "10.0.0.0/8\n10.0.0.0/8\nfd00::/8"
     lms.consumer.full_clean()
@@ -473,8 +477,8 @@ def test_no_work_can_be_said_as_none(client, lms):
         launch.submit_score,
         lambda *given, **work: outcomes.submit_score(result, *given, **work),
     ):
-        submit(0.5, text=None, url=None)
+        submit(0.5, submission_text=None, submission_url=None)
         stored = LtiResult.objects.get()
         assert (stored.score, stored.data_name, stored.data) == (Decimal("0.5"), "", "")
-    result.submit_score(0.5, text="Essay", url=None)
+    result.submit_score(0.5, submission_text="Essay", submission_url=None)
     assert LtiResult.objects.get().data == "Essay"

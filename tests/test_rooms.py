@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
     {"exceptions", "conf", "signals"},
-    {"message", "outcome_xml", "events", "platforms", "cartridge"},
+    {"message", "outcome_xml", "events", "products", "cartridge"},
     {"models"},
     {"oauth"},
-    {"sessions", "frames", "pages", "reports", "outcomes", "rehearsal"},
+    {"sessions", "frames", "pages", "error_reports", "outcomes", "trial_launch"},
     {"backends", "status"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class

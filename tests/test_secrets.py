@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lti_provider.exceptions import SecretUnreadable
-from lti_provider.models import Fate, LtiConsumer, LtiLaunch, LtiResult
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, Verdict
 from lti_provider.models.attempt import describe
-from lti_provider.models.secret import PREFIX, seal, unseal, unseal_all
+from lti_provider.models.secret import PREFIX, decrypt, decrypt_all, encrypt
 from lti_provider.outcomes.sending import send
 from lti_provider.testing import FakeLms, sign_launch
 
@@ -205,7 +205,7 @@ def test_unknown_keys_and_all_kinds_of_wrong_secrets_take_the_same_work(
 
     settings.LTI_PROVIDER_ENCRYPTION_KEYS = keys
     LtiConsumer.objects.update(**SITUATIONS[situation])
-    unseal_all("")  # what a process does once
+    decrypt_all("")  # what a process does once
     decrypted, signed = Fernet.decrypt, []
     monkeypatch.setattr(
         Fernet, "decrypt", lambda *given: (signed.append("decrypt"), decrypted(*given))[1]
@@ -325,11 +325,11 @@ def test_any_text_comes_back_to_the_letter(text):
     from django.test import override_settings
 
     with override_settings(LTI_PROVIDER_ENCRYPTION_KEYS=[OLD]):
-        sealed = seal(text)
-        assert (sealed == text) == (text == "")
-        assert unseal(sealed) == text
+        encrypted = encrypt(text)
+        assert (encrypted == text) == (text == "")
+        assert decrypt(encrypted) == text
     with override_settings(LTI_PROVIDER_ENCRYPTION_KEYS=[NEW, OLD]):
-        assert unseal(sealed) == text
+        assert decrypt(encrypted) == text
 
 
 def test_every_key_decrypts_and_the_first_encrypts(settings):
@@ -369,7 +369,7 @@ def test_a_lost_key_is_the_trouble_of_that_consumer_only(lost, settings, caplog,
         _read = LtiConsumer.objects.get(consumer_name="Lost").consumer_secret
 
 
-def test_the_secret_of_another_consumer_is_recognised_unless_its_key_is_lost(lost, encrypted):
+def test_the_secret_of_another_consumer_is_recognized_unless_its_key_is_lost(lost, encrypted):
     other = FakeLms.create("moodle", consumer_name="Other", consumer_secret="of the other")
     third = FakeLms.create("moodle", consumer_secret="of the third")
     assert post(third, "of the other").status_code == 401
@@ -400,19 +400,19 @@ def test_without_cryptography_the_error_says_what_to_install(settings, monkeypat
     settings.LTI_PROVIDER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
     with pytest.raises(ImproperlyConfigured, match=r"pip install 'django-pluggable-lti\[encr"):
-        seal("x")
+        encrypt("x")
 
 
 def test_a_key_that_is_none_is_named_without_its_value(settings):
     settings.LTI_PROVIDER_ENCRYPTION_KEYS = ["canary"]
     with pytest.raises(ImproperlyConfigured, match="no Fernet key") as raised:
-        seal("x")
+        encrypt("x")
     assert "canary" not in str(raised.value)
     settings.LTI_PROVIDER_ENCRYPTION_KEYS = NEW
     with pytest.raises(
         ImproperlyConfigured, match="LTI_PROVIDER_ENCRYPTION_KEYS is a list"
     ) as raised:
-        seal("x")
+        encrypt("x")
     assert NEW not in str(raised.value)
 
 
@@ -455,7 +455,7 @@ def test_a_rotation_during_reencryption_wins(lms, encrypted, monkeypatch):
 
     from lti_provider.management.commands import lti_reencrypt
 
-    monkeypatch.setattr(lti_reencrypt, "seal", rotate_meanwhile)
+    monkeypatch.setattr(lti_reencrypt, "encrypt", rotate_meanwhile)
     assert "Encrypted 0 secrets." in reencrypt()
     assert LtiConsumer.objects.get().consumer_secret == "rotated meanwhile"
 
@@ -475,5 +475,5 @@ def test_grades_wait_while_the_secret_that_signs_them_is_lost(lost):
         sourcedid="x",
     )
     attempt = send(result)
-    assert (attempt.code, attempt.fate) == ("secret_unreadable", Fate.RETRY)
+    assert (attempt.code, attempt.verdict) == ("secret_unreadable", Verdict.RETRY)
     assert "encrypted with a key" in describe(attempt.code, "")

@@ -20,10 +20,10 @@ from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import EmailMissing
 from lti_provider.message import Role
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
-from lti_provider.platforms import PLATFORMS, email_setting
-from lti_provider.rehearsal import Rehearsal
+from lti_provider.products import PRODUCTS, email_setting
 from lti_provider.status import Level, Recent, status_of
 from lti_provider.testing import PROFILES, FakeLms
+from lti_provider.trial_launch import TrialLaunch
 from tests.scale import fill
 
 pytestmark = pytest.mark.django_db
@@ -108,15 +108,15 @@ def test_the_page_has_the_values_to_copy(admin_client, lms):
     assert lms.consumer.consumer_secret not in page.content.decode()
 
 
-@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform.code)
-def test_the_steps_of_each_platform_have_the_values_in_them(admin_client, lms, platform):
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.code)
+def test_the_steps_of_each_lms_have_the_values_in_them(admin_client, lms, product):
     page = admin_client.get(setup(lms.consumer)).content.decode()
-    shown = re.search(rf"<summary>{platform.name}</summary>(.*?)</details>", page, re.S)[1]
+    shown = re.search(rf"<summary>{product.name}</summary>(.*?)</details>", page, re.S)[1]
     text = html.unescape(re.sub(r"<[^>]+>", "", shown))
     assert "http://testserver/lti/launch/" in text
     assert lms.consumer.consumer_key in text
     assert "data-lti-secret" in shown
-    assert str(platform.email) in text
+    assert str(product.email) in text
     assert not re.search(r"\{\w*\}", text)
 
 
@@ -127,7 +127,7 @@ def test_a_key_is_no_markup(admin_client):
     assert '<b>"&{key}' in html.unescape(page.content.decode())
 
 
-def test_the_platform_that_launched_before_is_open(admin_client, client, lms):
+def test_the_lms_that_launched_before_is_open(admin_client, client, lms):
     assert "<details name=" in admin_client.get(setup(lms.consumer)).content.decode()
     lms.launch(client, "/content/")
     page = admin_client.get(setup(lms.consumer)).content.decode()
@@ -269,7 +269,7 @@ def test_it_signs_in_nobody_else(admin_client, client, lms):
 def test_another_consumer_has_another_person(lms):
     other = LtiConsumer.objects.create(consumer_name="Other")
     ids = {
-        Rehearsal(consumer=consumer, role=Role.LEARNER, title="Try it").user_id
+        TrialLaunch(consumer=consumer, role=Role.LEARNER, title="Try it").user_id
         for consumer in (lms.consumer, other)
     }
     assert len(ids) == 2
@@ -298,9 +298,7 @@ def test_a_consumer_with_stronger_signatures_is_tried_with_them(admin_client, cl
     assert arrive(client, action, fields).status_code == 200
 
 
-def test_custom_parameters_come_as_the_platform_would_send_them(
-    admin_client, client, lms, settings
-):
+def test_custom_parameters_come_as_the_lms_would_send_them(admin_client, client, lms, settings):
     settings.LTI_PROVIDER_CARTRIDGE = {"custom": {"course": "stars"}}
     _page, action, fields = try_it(admin_client, lms.consumer)
     assert arrive(client, action, fields).wsgi_request.lti.custom == {"course": "stars"}
@@ -501,10 +499,10 @@ def test_the_learner_reads_what_the_administrator_reads(client, profile):
 
 
 def test_each_makes_setting_is_found_by_the_family_that_it_sends():
-    for platform in PLATFORMS:
-        family = PROFILES[platform.code].get("tool_consumer_info_product_family_code")
+    for product in PRODUCTS:
+        family = PROFILES[product.code].get("tool_consumer_info_product_family_code")
         if family:
-            assert email_setting(family) == platform.email
+            assert email_setting(family) == product.email
     assert "Open edX" in str(email_setting("something else"))
 
 
@@ -575,7 +573,10 @@ PAGES = [
 # Consumers and hosts are few on every site.
 LARGE = {
     "auth_user",
-    *(f"lti_provider_{name}" for name in ("ltilaunch", "ltiuser", "ltiresult", "ltilinkevent")),
+    *(
+        f"lti_provider_{name}"
+        for name in ("ltilaunch", "ltiuser", "ltiresult", "lticonnectionevent")
+    ),
     *(f"lti_provider_{name}" for name in ("lticontext", "ltiresourcelink")),
 }
 

@@ -42,7 +42,7 @@ def test_a_database_of_this_version_goes_on(dump, tmp_path):
         "first secret": True,
         "second secret": True,
         "delivered": {"robin": "0.8"},
-        "linked account": True,
+        "connected account": True,
     }
 
 

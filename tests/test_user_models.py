@@ -120,18 +120,18 @@ def test_a_user_model_that_signs_in_with_a_number_gets_it_from_a_subclass():
     assert_each_person_has_one_account(launches_with("NumberedUser", "NumberBackend"))
 
 
-# Page, the account linked, its session before and after the first request since the unlink.
-LINKED = ["content", True, True, False]
+# Page, the account connected, its session before and after the first request since the disconnect.
+CONNECTED = ["content", True, True, False]
 
 
 @pytest.mark.parametrize("user_model", ["EmailUser", "UuidUser", "UniqueEmailUser"])
-def test_a_user_model_with_an_address_can_be_linked(user_model):
-    assert launches_with(user_model, module="link") == {"email": LINKED, "any": LINKED}
+def test_a_user_model_with_an_address_can_be_connected(user_model):
+    assert launches_with(user_model, module="connect") == {"email": CONNECTED, "any": CONNECTED}
 
 
 @pytest.mark.parametrize("user_model", ["BareUser"])
-def test_a_user_model_without_an_address_can_be_linked_if_the_consumer_links_any(user_model):
-    assert launches_with(user_model, module="link") == {"email": 403, "any": LINKED}
+def test_a_user_model_without_an_address_can_be_connected_if_the_consumer_connects_any(user_model):
+    assert launches_with(user_model, module="connect") == {"email": 403, "any": CONNECTED}
 
 
 @pytest.mark.parametrize(

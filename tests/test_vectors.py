@@ -36,7 +36,7 @@ def test_parameters_are_encoded_as_the_vectors_say(vector):
 
 
 @pytest.mark.parametrize("vector", OAUTH["normalisation"], ids=lambda v: v["normalised"][:20])
-def test_parameters_are_normalised_as_the_vectors_say(vector):
+def test_parameters_are_normalized_as_the_vectors_say(vector):
     encoded = "&".join(filter(None, (vector.get(part) for part in ("form", "query", "body"))))
     pairs = [*parse_qsl(encoded, keep_blank_values=True), *vector.get("oauth", {}).items()]
 
@@ -46,7 +46,7 @@ def test_parameters_are_normalised_as_the_vectors_say(vector):
 
 
 @pytest.mark.parametrize("vector", OAUTH["base_string_uri"], ids=lambda v: v["url"])
-def test_urls_are_normalised_as_the_vectors_say(vector):
+def test_urls_are_normalized_as_the_vectors_say(vector):
     made = oauth.base_string(vector["url"], [])
 
     assert unquote(made.split("&")[1]) == vector["base_string_uri"]

@@ -2,13 +2,13 @@
 
 from lti_provider.admin.consumer import LtiConsumerAdmin
 from lti_provider.admin.launch import LtiLaunchAdmin
-from lti_provider.admin.people import LtiLinkEventAdmin, LtiResourceLinkAdmin, LtiUserAdmin
+from lti_provider.admin.people import LtiConnectionEventAdmin, LtiResourceLinkAdmin, LtiUserAdmin
 from lti_provider.admin.result import LtiResultAdmin, LtiServiceBreakerAdmin
 
 __all__ = [
+    "LtiConnectionEventAdmin",
     "LtiConsumerAdmin",
     "LtiLaunchAdmin",
-    "LtiLinkEventAdmin",
     "LtiResourceLinkAdmin",
     "LtiResultAdmin",
     "LtiServiceBreakerAdmin",

@@ -36,7 +36,7 @@ from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
 from lti_provider.models.consumer import generate_key, generate_secret
-from lti_provider.models.secret import SECRET_LENGTH, unseal_all, validate_secret
+from lti_provider.models.secret import SECRET_LENGTH, decrypt_all, validate_secret
 
 if TYPE_CHECKING:
     ConsumerModelForm = forms.ModelForm[LtiConsumer]
@@ -130,7 +130,7 @@ class LtiConsumerForm(ConsumerModelForm):
     def changed_data(self) -> list[str]:
         """What the history names: a secret that was only shown or left blank did not change."""
         typed = self.data.get(self.add_prefix("consumer_secret"), "")
-        same = not self.instance._state.adding and typed in ("", *unseal_all(self._stored_secret))
+        same = not self.instance._state.adding and typed in ("", *decrypt_all(self._stored_secret))
         return [name for name in super().changed_data if not (same and name == "consumer_secret")]
 
     def clean_consumer_secret(self) -> str:
@@ -331,7 +331,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         leads_on = {"_addanother", "_continue", "_saveasnew", IS_POPUP_VAR}.isdisjoint(request.POST)
         if not leads_on or not self.has_view_permission(request, obj):
             return super().response_add(request, obj, post_url_continue)
-        text = gettext("“%(name)s” was added. Now set up the learning platform with these values.")
+        text = gettext("“%(name)s” was added. Now set up the LMS with these values.")
         messages.success(request, text % {"name": obj})
         return HttpResponseRedirect(setup_url(obj))
 
@@ -470,7 +470,7 @@ def _dependents(consumer: LtiConsumer) -> Iterator[str]:
 
 
 def _secret_of(consumer: LtiConsumer) -> list[str | None]:
-    return unseal_all(consumer.stored_secret)
+    return decrypt_all(consumer.stored_secret)
 
 
 def _secret_lines(consumer: LtiConsumer) -> list[str]:

@@ -19,7 +19,7 @@ from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import LaunchRefused, OtherInstallation, UnknownFrameOrigin
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.models.consumer import normalise_origin
+from lti_provider.models.consumer import normalize_origin
 
 if TYPE_CHECKING:
     LaunchModelAdmin = admin.ModelAdmin[LtiLaunch]
@@ -213,7 +213,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         if launch is None or not _may_allow_frame(request, launch):
             raise PermissionDenied
         try:
-            origin = _named_origin(launch) or normalise_origin(request.POST.get("origin", ""))
+            origin = _named_origin(launch) or normalize_origin(request.POST.get("origin", ""))
         except ValidationError as error:
             messages.error(request, error.messages[0])
             return HttpResponseRedirect(reverse("admin:lti_provider_ltilaunch_change", args=[pk]))
@@ -239,6 +239,6 @@ def _may_allow_frame(request: HttpRequest, launch: LtiLaunch) -> bool:
 def _named_origin(launch: LtiLaunch) -> str:
     """The Origin that the browser named with a launch, blank if that is not a host's."""
     try:
-        return normalise_origin(launch.foreign_origin)
+        return normalize_origin(launch.foreign_origin)
     except ValidationError:
         return ""

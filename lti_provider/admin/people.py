@@ -18,47 +18,47 @@ from django.views.decorators.http import require_POST
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
-from lti_provider.models import LtiLinkEvent, LtiResourceLink, LtiUser, Person
+from lti_provider.models import DataSubject, LtiConnectionEvent, LtiResourceLink, LtiUser
 from lti_provider.sessions import address_of
 
 if TYPE_CHECKING:
     UserModelAdmin = admin.ModelAdmin[LtiUser]
     LinkModelAdmin = admin.ModelAdmin[LtiResourceLink]
-    EventModelAdmin = admin.ModelAdmin[LtiLinkEvent]
+    EventModelAdmin = admin.ModelAdmin[LtiConnectionEvent]
 else:
     UserModelAdmin = LinkModelAdmin = EventModelAdmin = admin.ModelAdmin
 
 
-_UNLINK_URL = "admin:lti_provider_ltiuser_unlink"
+_DISCONNECT_URL = "admin:lti_provider_ltiuser_disconnect"
 
 
 @admin.register(LtiUser)
 class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     """Which account a person of an LMS has here. Without it, the next launch makes a new one."""
 
-    list_display = ("__str__", "lti_consumer", "user", "created_at", "linked_at")
-    list_filter = ("lti_consumer", ("linked_at", admin.EmptyFieldListFilter))
+    list_display = ("__str__", "lti_consumer", "user", "created_at", "connected_at")
+    list_filter = ("lti_consumer", ("connected_at", admin.EmptyFieldListFilter))
     list_select_related = ("lti_consumer", "user")
     search_fields = ("=lti_user_id",)
-    readonly_fields = ("lti_consumer", "lti_user_id", "user", "created_at", "linked_at")
+    readonly_fields = ("lti_consumer", "lti_user_id", "user", "created_at", "connected_at")
     paginator = BoundedPaginator
     show_full_result_count = False
-    actions = ("unlink", "export", "erase")
+    actions = ("disconnect", "export", "erase")
 
     @admin.action(
-        description=_("Unlink the accounts of the selected LTI users"), permissions=["change"]
+        description=_("Disconnect the accounts of the selected LTI users"), permissions=["change"]
     )
-    def unlink(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> None:
-        """End links; anonymous accounts are left as they are."""
-        linked = list(queryset.filter(linked_at__isnull=False).select_related("lti_consumer"))
-        for lti_user in linked:
-            self._unlink(request, lti_user)
+    def disconnect(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> None:
+        """End connections; anonymous accounts are left as they are."""
+        connected = list(queryset.filter(connected_at__isnull=False).select_related("lti_consumer"))
+        for lti_user in connected:
+            self._disconnect(request, lti_user)
         text = ngettext(
-            "%(count)d account was unlinked; its sessions from there ended.",
-            "%(count)d accounts were unlinked; their sessions from there ended.",
-            len(linked),
+            "%(count)d account was disconnected; its sessions from there ended.",
+            "%(count)d accounts were disconnected; their sessions from there ended.",
+            len(connected),
         )
-        messages.success(request, text % {"count": len(linked)})
+        messages.success(request, text % {"count": len(connected)})
 
     def change_view(
         self,
@@ -67,28 +67,28 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Offer to end a link."""
+        """Offer to end a connection."""
         lti_user = self.get_object(request, object_id)
-        linked = lti_user is not None and lti_user.is_linked
-        if linked and self.has_change_permission(request, lti_user):
-            url = reverse(_UNLINK_URL, args=[object_id])
-            extra_context = {**(extra_context or {}), "unlink_url": url}
+        connected = lti_user is not None and lti_user.is_connected
+        if connected and self.has_change_permission(request, lti_user):
+            url = reverse(_DISCONNECT_URL, args=[object_id])
+            extra_context = {**(extra_context or {}), "disconnect_url": url}
         return super().change_view(request, object_id, form_url, extra_context)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the answer to the offer."""
-        unlink = path(
-            "<int:pk>/unlink/",
-            self.admin_site.admin_view(require_POST(self.unlink_view)),
-            name=_UNLINK_URL.removeprefix("admin:"),
+        disconnect = path(
+            "<int:pk>/disconnect/",
+            self.admin_site.admin_view(require_POST(self.disconnect_view)),
+            name=_DISCONNECT_URL.removeprefix("admin:"),
         )
-        return [unlink, *super().get_urls()]
+        return [disconnect, *super().get_urls()]
 
-    def unlink_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """End one link."""
+    def disconnect_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """End one connection."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        self.unlink(request, self.get_queryset(request).filter(pk=pk))
+        self.disconnect(request, self.get_queryset(request).filter(pk=pk))
         return HttpResponseRedirect(reverse("admin:lti_provider_ltiuser_changelist"))
 
     @admin.action(
@@ -97,7 +97,7 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     )
     def export(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> HttpResponse:
         """A JSON file, a person an entry."""
-        exported = [Person.of_lti_user(each).export() for each in _with_account(queryset)]
+        exported = [DataSubject.of_lti_user(each).export() for each in _with_account(queryset)]
         response = JsonResponse(exported, safe=False, json_dumps_params={"indent": 2})
         response.headers["Content-Disposition"] = 'attachment; filename="lti-users.json"'
         response.headers["Cache-Control"] = "no-store"
@@ -109,7 +109,7 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     )
     def erase(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> HttpResponse | None:
         """Ask first; accounts that launches made go too."""
-        people = [Person.of_lti_user(each) for each in _with_account(queryset)]
+        people = [DataSubject.of_lti_user(each) for each in _with_account(queryset)]
         if "confirm" not in request.POST:
             return self._ask_to_erase(request, people)
         for person in people:
@@ -120,7 +120,7 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         messages.success(request, text % {"count": len(people)})
         return None
 
-    def _ask_to_erase(self, request: HttpRequest, people: list[Person]) -> HttpResponse:
+    def _ask_to_erase(self, request: HttpRequest, people: list[DataSubject]) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": gettext("Erase all that is stored about LTI users"),
@@ -138,9 +138,9 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         return self.has_delete_permission(request) and request.user.has_perm(name)
 
     def delete_model(self, request: HttpRequest, obj: LtiUser) -> None:
-        """A linked one is unlinked, so that its sessions end and the history tells."""
-        if obj.is_linked:
-            self._unlink(request, obj)
+        """A connected one is disconnected, so that its sessions end and the history tells."""
+        if obj.is_connected:
+            self._disconnect(request, obj)
         else:
             super().delete_model(request, obj)
 
@@ -149,9 +149,11 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         for lti_user in queryset.select_related("lti_consumer"):
             self.delete_model(request, lti_user)
 
-    def _unlink(self, request: HttpRequest, lti_user: LtiUser) -> None:
+    def _disconnect(self, request: HttpRequest, lti_user: LtiUser) -> None:
         administrator: Any = request.user
-        lti_user.unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, administrator, address_of(request))
+        lti_user.disconnect(
+            LtiConnectionEvent.How.BY_ADMINISTRATOR, administrator, address_of(request)
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Launches add them."""
@@ -162,9 +164,9 @@ def _with_account(queryset: QuerySet[LtiUser]) -> QuerySet[LtiUser]:
     return queryset.select_related("lti_consumer", "user")
 
 
-@admin.register(LtiLinkEvent)
-class LtiLinkEventAdmin(FilteredAdmin, EventModelAdmin):
-    """Who linked or unlinked which account, when, from where and how."""
+@admin.register(LtiConnectionEvent)
+class LtiConnectionEventAdmin(FilteredAdmin, EventModelAdmin):
+    """Who connected or disconnected which account, when, from where and how."""
 
     list_display = ("happened_at", "kind", "how", "user", "lti_consumer", "lti_user_id", "done_by")
     list_filter = ("kind", "how", "lti_consumer")
@@ -178,14 +180,18 @@ class LtiLinkEventAdmin(FilteredAdmin, EventModelAdmin):
         """Links add them."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: LtiLinkEvent | None = None) -> bool:
+    def has_change_permission(
+        self, request: HttpRequest, obj: LtiConnectionEvent | None = None
+    ) -> bool:
         """A history is not edited."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: LtiLinkEvent | None = None) -> bool:
+    def has_delete_permission(
+        self, request: HttpRequest, obj: LtiConnectionEvent | None = None
+    ) -> bool:
         """It goes with the account, not by itself."""
         match = request.resolver_match
-        if match is None or str(match.url_name).startswith("lti_provider_ltilinkevent_"):
+        if match is None or str(match.url_name).startswith("lti_provider_lticonnectionevent_"):
             return False
         return super().has_delete_permission(request, obj)
 

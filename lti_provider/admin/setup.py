@@ -18,9 +18,9 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.conf import conf
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
-from lti_provider.platforms import PLATFORMS, Platform
-from lti_provider.rehearsal import ROLES, TRY_IT, Rehearsal
+from lti_provider.products import PRODUCTS, LmsProduct
 from lti_provider.status import Recent, StatusLine, status_of
+from lti_provider.trial_launch import ROLES, TRY_IT, TrialLaunch
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -105,14 +105,14 @@ class ConsumerSetup:
         url = request.build_absolute_uri(form.url)
         text = gettext("Launched %(url)s as %(role)s to try it.")
         self.admin.log_change(request, consumer, text % {"url": url, "role": role.name})
-        rehearsal = Rehearsal(
+        trial_launch = TrialLaunch(
             consumer=consumer,
             role=role,
             title=TRY_IT,
             return_url=request.build_absolute_uri(setup_url(consumer)),
             locale=get_language() or "",
         )
-        context = {"url": url, "pairs": rehearsal.sign(url)}
+        context = {"url": url, "pairs": trial_launch.sign(url)}
         response = render_page("try_launch", context, script="submit", frame_ancestors=())
         # Without a referrer the Origin is "null", which is nobody's: a check of the LMS's passes.
         response.headers["Referrer-Policy"] = "no-referrer"
@@ -129,7 +129,7 @@ class ConsumerSetup:
         recent = Recent.of(consumer)
         context = {
             **self.admin.admin_site.each_context(request),
-            "title": gettext("Set up the learning platform"),
+            "title": gettext("Set up the LMS"),
             "opts": self.admin.opts,
             "original": consumer,
             "changeable": changeable,
@@ -160,12 +160,12 @@ def _addresses(request: HttpRequest, recent: Recent) -> dict[str, Any]:
         "seen_origin": f"{request.scheme}://{request.get_host()}",
         "reveal_url": reverse(REVEAL_URL, args=[consumer.pk]),
         "try_url": reverse(_TRY_URL, args=[consumer.pk]),
-        "platforms": [(platform, _steps(platform, values)) for platform in PLATFORMS],
-        "likely": _likely_platform(recent.accepted),
+        "products": [(product, _steps(product, values)) for product in PRODUCTS],
+        "likely": _find_likely_product(recent.accepted),
     }
 
 
-def _steps(platform: Platform, values: dict[str, str]) -> list[SafeString]:
+def _steps(product: LmsProduct, values: dict[str, str]) -> list[SafeString]:
     shown = {
         name: format_html('<code class="lti-value">{}</code>', value)
         for name, value in values.items()
@@ -175,13 +175,13 @@ def _steps(platform: Platform, values: dict[str, str]) -> list[SafeString]:
     shown["secret"] = format_html(masked, "••••••••")
     passport = '<code class="lti-value">"lti_tool:{}:<span data-lti-secret>{}</span>"</code>'
     shown["passport"] = format_html(passport, values["key"], "••••••••")
-    return [format_html(str(step), **shown) for step in platform.steps]
+    return [format_html(str(step), **shown) for step in product.steps]
 
 
-def _likely_platform(launch: LtiLaunch | None) -> str:
+def _find_likely_product(launch: LtiLaunch | None) -> str:
     sent = launch.message.get("tool_consumer_info_product_family_code") if launch else ""
     family = "".join(sent.lower().split())
-    return next((known.code for known in PLATFORMS if known.family == family), "")
+    return next((known.code for known in PRODUCTS if known.family == family), "")
 
 
 def _needs_email(consumer: LtiConsumer) -> bool:

@@ -30,8 +30,8 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import Role
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.rehearsal import DOCTOR, Rehearsal
 from lti_provider.sessions import LAUNCH_PARAMETER
+from lti_provider.trial_launch import DOCTOR, TrialLaunch
 
 _LMS = "https://lti-doctor.invalid"
 _LOG_DELAY = 3.0
@@ -128,13 +128,13 @@ class _Walk:
         return "a frame" if self.browser.framed else "a window"
 
     def findings(self) -> Iterator[Finding]:
-        rehearsal = Rehearsal(
+        trial_launch = TrialLaunch(
             consumer=self.door.consumer,
             role=Role.LEARNER,
             title=DOCTOR,
             return_url=f"{_LMS}/",
         )
-        form = urlencode(rehearsal.sign(self.door.launch_url))
+        form = urlencode(trial_launch.sign(self.door.launch_url))
         newest = LtiLaunch.objects.order_by("-pk").values_list("pk", flat=True).first()
         self.since = newest or 0
         launched = self.browser.post(self.door.launch_url, form)

@@ -47,7 +47,7 @@ def remove(consumer: LtiConsumer) -> None:
 
     Where a table of the site's own holds on to an account, the consumer is deactivated.
     """
-    people = LtiUser.objects.filter(lti_consumer=consumer, linked_at=None)
+    people = LtiUser.objects.filter(lti_consumer=consumer, connected_at=None)
     try:
         with transaction.atomic():
             accounts = list(people.values_list("user_id", flat=True))

@@ -12,10 +12,10 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from lti_provider.management.consumer import NOT_FOUND, find_consumer
-from lti_provider.models import Person
+from lti_provider.models import DataSubject
 
 
-class PersonCommand(BaseCommand, ABC):
+class DataSubjectCommand(BaseCommand, ABC):
     """Finds a person by ``--user``, or by ``--consumer`` and ``--lti-user-id``."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,15 +30,15 @@ class PersonCommand(BaseCommand, ABC):
         if (user is None) == (consumer is None) or (consumer is None) != (lti_user_id is None):
             raise CommandError("Give either --user, or --consumer and --lti-user-id.")
         if user is not None:
-            person = Person.of_account(_find_account(user))
+            person = DataSubject.of_account(_find_account(user))
         else:
-            person = Person.of_lms(find_consumer(consumer), lti_user_id)
+            person = DataSubject.of_lms(find_consumer(consumer), lti_user_id)
         if not any(rows for rows in person.export().values()):
             raise CommandError("Nothing is stored about this person.", returncode=NOT_FOUND)
         self.handle_person(person, **options)
 
     @abstractmethod
-    def handle_person(self, person: Person, **options: Any) -> None:
+    def handle_person(self, person: DataSubject, **options: Any) -> None:
         """Do what the command is for."""
 
 

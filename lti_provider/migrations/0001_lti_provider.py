@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 (
                     "consumer_name",
                     models.CharField(
-                        help_text="What people here call this learning platform.",
+                        help_text="What people here call this LMS.",
                         max_length=255,
                         verbose_name="consumer name",
                     ),
@@ -138,7 +138,7 @@ class Migration(migrations.Migration):
                     "require_user_account",
                     models.BooleanField(
                         default=False,
-                        help_text="Learners sign in with an account of this site at their first launch, and it is linked to them. What they did before, without one, stays with the anonymous account.",
+                        help_text="Learners sign in with an account of this site at their first launch, and it is connected to them. What they did before, without one, stays with the anonymous account.",
                         verbose_name="require user account",
                     ),
                 ),
@@ -152,7 +152,7 @@ class Migration(migrations.Migration):
                         default="email",
                         help_text="Either way the learner has to sign in and to confirm.",
                         max_length=8,
-                        verbose_name="account to link",
+                        verbose_name="account to connect",
                     ),
                 ),
                 (
@@ -394,7 +394,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
-            name="LtiLinkEvent",
+            name="LtiConnectionEvent",
             fields=[
                 (
                     "id",
@@ -406,8 +406,8 @@ class Migration(migrations.Migration):
                 (
                     "kind",
                     models.CharField(
-                        choices=[("linked", "Linked"), ("unlinked", "Unlinked")],
-                        max_length=8,
+                        choices=[("connected", "Connected"), ("disconnected", "Disconnected")],
+                        max_length=12,
                         verbose_name="kind",
                     ),
                 ),
@@ -440,7 +440,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="former_lti_link_events",
+                        related_name="former_lti_connection_events",
                         to=settings.AUTH_USER_MODEL,
                         verbose_name="anonymous account before",
                     ),
@@ -449,7 +449,7 @@ class Migration(migrations.Migration):
                     "lti_consumer",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="lti_link_events",
+                        related_name="lti_connection_events",
                         to="lti_provider.lticonsumer",
                         verbose_name="LTI consumer",
                     ),
@@ -459,7 +459,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
-                        related_name="lti_link_events",
+                        related_name="lti_connection_events",
                         to=settings.AUTH_USER_MODEL,
                         verbose_name="account",
                     ),
@@ -467,8 +467,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
-                "verbose_name": "link event",
-                "verbose_name_plural": "history of links",
+                "verbose_name": "connection event",
+                "verbose_name_plural": "history of connections",
             },
         ),
         migrations.CreateModel(
@@ -532,12 +532,12 @@ class Migration(migrations.Migration):
                 ("lti_user_digest", models.CharField(editable=False, max_length=64)),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
                 (
-                    "linked_at",
+                    "connected_at",
                     models.DateTimeField(
                         editable=False,
-                        help_text="When the person linked an own account; blank for an anonymous one.",
+                        help_text="When the person connected an own account; blank for an anonymous one.",
                         null=True,
-                        verbose_name="linked at",
+                        verbose_name="connected at",
                     ),
                 ),
                 (
@@ -758,7 +758,10 @@ class Migration(migrations.Migration):
                     models.JSONField(default=list, editable=False, verbose_name="message"),
                 ),
                 ("personal_pairs", models.JSONField(editable=False, null=True)),
-                ("link_refusal_code", models.CharField(blank=True, editable=False, max_length=40)),
+                (
+                    "connection_refusal_code",
+                    models.CharField(blank=True, editable=False, max_length=40),
+                ),
                 ("target", models.TextField(blank=True, verbose_name="target")),
                 (
                     "signed_with",
@@ -866,8 +869,8 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="ltilinkevent",
-            index=models.Index(fields=["user", "kind"], name="lti_link_event_of_user"),
+            model_name="lticonnectionevent",
+            index=models.Index(fields=["user", "kind"], name="lti_connection_event_of_user"),
         ),
         migrations.AddConstraint(
             model_name="ltiresourcelink",

@@ -16,27 +16,25 @@ UNAUTHORIZED = "unauthorized"
 
 #: Why a grade is not delivered, by code; ``{text}`` is what the LMS said.
 REASONS: dict[str, str | _StrPromise] = {
-    "refused": _("The learning platform refused the grade: “{text}”"),
-    "unsupported": _("The learning platform cannot do this with a grade: “{text}”"),
+    "refused": _("The LMS refused the grade: “{text}”"),
+    "unsupported": _("The LMS cannot do this with a grade: “{text}”"),
     UNAUTHORIZED: _(
-        "The learning platform did not accept the signature: compare the shared secret and the "
-        "clocks."
+        "The LMS did not accept the signature: compare the shared secret and the clocks."
     ),
-    "processing": _("The learning platform is still working on the grade."),
-    "throttled": _("The learning platform asked to wait."),
-    "client_error": _("The learning platform answered with HTTP status {text}."),
-    "server_error": _("The learning platform has a problem: HTTP status {text}."),
+    "processing": _("The LMS is still working on the grade."),
+    "throttled": _("The LMS asked to wait."),
+    "client_error": _("The LMS answered with HTTP status {text}."),
+    "server_error": _("The LMS has a problem: HTTP status {text}."),
     "redirect": _(
-        "The learning platform's grade service has moved (HTTP status {text}); redirects are not "
-        "followed."
+        "The LMS's grade service has moved (HTTP status {text}); redirects are not followed."
     ),
-    "not_understood": _("The learning platform's answer was not about grades (HTTP {text})."),
-    "not_a_score": _("The learning platform answered “{text}”, which is not a score."),
-    "too_large": _("The learning platform's answer was too large."),
-    "timeout": _("The learning platform did not answer in time."),
-    "unreachable": _("The learning platform could not be reached."),
-    "unknown_host": _("The learning platform's host name {text} could not be found."),
-    "certificate": _("The learning platform's certificate is not valid for {text}."),
+    "not_understood": _("The LMS's answer was not about grades (HTTP {text})."),
+    "not_a_score": _("The LMS answered “{text}”, which is not a score."),
+    "too_large": _("The LMS's answer was too large."),
+    "timeout": _("The LMS did not answer in time."),
+    "unreachable": _("The LMS could not be reached."),
+    "unknown_host": _("The LMS's host name {text} could not be found."),
+    "certificate": _("The LMS's certificate is not valid for {text}."),
     "address_not_public": _(
         "{text} is not at a public address: list its network on the LTI consumer if it is yours."
     ),
@@ -44,8 +42,8 @@ REASONS: dict[str, str | _StrPromise] = {
         "No launch named {text} as a host that takes grades: add it on the LTI consumer, or launch "
         "again."
     ),
-    "no_service": _("The learning platform named no place to send the grade to."),
-    "not_xml": _("The learning platform's id of this grade has characters that cannot be sent."),
+    "no_service": _("The LMS named no place to send the grade to."),
+    "not_xml": _("The LMS's id of this grade has characters that cannot be sent."),
     "consumer_inactive": _("The LTI consumer is not active."),
     "secret_unreadable": _(
         "The LTI consumer's secret was encrypted with a key that this site does not have."
@@ -56,7 +54,7 @@ REASONS: dict[str, str | _StrPromise] = {
 }
 
 
-class Fate(Enum):
+class Verdict(Enum):
     """What an attempt means for the score."""
 
     DELIVERED = auto()
@@ -72,16 +70,16 @@ class Fate(Enum):
 class Attempt:
     """``code`` is a key of ``REASONS``, empty for success; ``text`` is for people, bounded.
 
-    ``retry_after`` is in seconds, as the LMS asked. ``may_land`` is True where the message may
-    still take effect although nobody answered. ``host_answers`` is None where the host was not
-    asked.
+    ``retry_after`` is in seconds, as the LMS asked. ``may_have_arrived`` is True where the message
+    may still take effect although nobody answered. ``host_answers`` is None where the host was
+    not asked.
     """
 
-    fate: Fate
+    verdict: Verdict
     code: str = ""
     text: str = ""
     retry_after: float | None = None
-    may_land: bool = False
+    may_have_arrived: bool = False
     host_answers: bool | None = True
     remember_unsupported: bool = False
 

@@ -27,7 +27,7 @@ from lti_provider.models import prepared
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.models.secret import SecretField, unseal_all
+from lti_provider.models.secret import SecretField, decrypt_all
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -73,7 +73,7 @@ def generate_secret() -> str:
     return secrets.token_hex(32)
 
 
-def normalise_origin(text: str) -> str:
+def normalize_origin(text: str) -> str:
     """An origin (RFC 6454) as browsers write it: lower case, no default port, no path.
 
     Raises ValidationError for anything else, wildcards included.
@@ -99,7 +99,7 @@ def normalise_origin(text: str) -> str:
 def validate_frame_origins(text: str) -> None:
     """Refuse lines that are no origins, with what to write instead."""
     for line in text.split():
-        normalise_origin(line)
+        normalize_origin(line)
 
 
 def validate_launch_targets(text: str) -> None:
@@ -189,7 +189,7 @@ class LtiConsumer(models.Model):
     consumer_name = models.CharField(
         _("consumer name"),
         max_length=255,
-        help_text=_("What people here call this learning platform."),
+        help_text=_("What people here call this LMS."),
     )
     consumer_key = models.CharField(
         _("consumer key"),
@@ -239,11 +239,12 @@ class LtiConsumer(models.Model):
         default=False,
         help_text=_(
             "Learners sign in with an account of this site at their first launch, and it is "
-            "linked to them. What they did before, without one, stays with the anonymous account."
+            "connected to them. What they did before, without one, stays with the anonymous "
+            "account."
         ),
     )
     account_match = models.CharField(
-        _("account to link"),
+        _("account to connect"),
         max_length=8,
         choices=AccountMatch,
         default=AccountMatch.EMAIL,
@@ -379,10 +380,10 @@ class LtiConsumer(models.Model):
             self._add_installation(self.instance_guid)
 
     def clean(self) -> None:
-        """Normalise origins and refuse a key that another consumer has, to the letter."""
+        """Normalize origins and refuse a key that another consumer has, to the letter."""
         super().clean()
         self.frame_origins = "\n".join(
-            dict.fromkeys(normalise_origin(line) for line in self.frame_origins.split())
+            dict.fromkeys(normalize_origin(line) for line in self.frame_origins.split())
         )
         hosts = self.outcome_hosts.lower().split()
         self.outcome_hosts = "\n".join(dict.fromkeys(h.removesuffix(":443") for h in hosts))
@@ -420,7 +421,7 @@ class LtiConsumer(models.Model):
     @property
     def is_secret_unreadable(self) -> bool:
         """Whether the present secret is encrypted with a key that this site does not have."""
-        return unseal_all(self.stored_secret) == [None]
+        return decrypt_all(self.stored_secret) == [None]
 
     def get_secret(self, use: SecretUse) -> str:
         """The present or the previous secret."""
@@ -488,7 +489,7 @@ class LtiConsumer(models.Model):
     def secrets_to_sign_with(self, rotation: int) -> list[str]:
         """The secret that came with ``rotation``, and while two are accepted, the other one."""
         previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
-        (earlier,) = unseal_all(previous)
+        (earlier,) = decrypt_all(previous)
         both = [self.consumer_secret, *([earlier] if earlier else [])]
         return both[::-1] if rotation == self.rotations - 1 else both
 

@@ -20,9 +20,9 @@ from lti_provider.exceptions import LaunchRefused, ReplayedLaunch
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
+from lti_provider.models.context import LtiContext, LtiResourceLink, link_digest
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
-from lti_provider.models.place import LtiContext, LtiResourceLink, link_digest
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import LtiResult
 from lti_provider.models.score import Number
@@ -190,9 +190,9 @@ class LtiLaunch(models.Model):
     user_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
     link_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
     message_pairs = models.JSONField(_("message"), default=list, editable=False)
-    # What linking an account has to show; it goes as soon as the launch is entered or too old.
+    # What connecting an account has to show; it goes as soon as the launch is entered or too old.
     personal_pairs = models.JSONField(null=True, editable=False)
-    link_refusal_code = models.CharField(max_length=40, blank=True, editable=False)
+    connection_refusal_code = models.CharField(max_length=40, blank=True, editable=False)
     target = models.TextField(_("target"), blank=True)
     signed_with = models.CharField(
         _("signed with"), max_length=8, choices=LtiConsumer.SecretUse, blank=True, editable=False
@@ -259,16 +259,16 @@ class LtiLaunch(models.Model):
             vars(self).pop("message", None)
         return prepared.fill(self, "entered_at", timezone.now(), emptied=("personal_pairs",))
 
-    def note_link_refusal(self, code: str) -> None:
-        """Let the page that waits for the link know how it ended; blank while it may go on."""
-        self.link_refusal_code = code
-        self.save(update_fields=["link_refusal_code"])
+    def record_connection_refusal(self, code: str) -> None:
+        """Let the page that waits for the connection know how it ended; blank: it may go on."""
+        self.connection_refusal_code = code
+        self.save(update_fields=["connection_refusal_code"])
 
     @property
     def needs_account(self) -> bool:
-        """Whether the person has to link an account before this launch shows its content."""
-        linked = self.lti_user is not None and self.lti_user.is_linked
-        return self.lti_consumer.require_user_account and not linked
+        """Whether the person has to connect an account before this launch shows its content."""
+        connected = self.lti_user is not None and self.lti_user.is_connected
+        return self.lti_consumer.require_user_account and not connected
 
     @property
     def is_over(self) -> bool:
@@ -284,8 +284,8 @@ class LtiLaunch(models.Model):
 
     @property
     def _waits_for_account(self) -> bool:
-        linked_at = self.lti_user.linked_at if self.lti_user is not None else None
-        waited = linked_at is None or linked_at > self.received_at
+        connected_at = self.lti_user.connected_at if self.lti_user is not None else None
+        waited = connected_at is None or connected_at > self.received_at
         return self.lti_consumer.require_user_account and waited
 
     @cached_property
@@ -339,7 +339,7 @@ class LtiLaunch(models.Model):
         return self.message.return_url
 
     @property
-    def platform_name(self) -> str:
+    def lms_name(self) -> str:
         """What the LMS calls itself, else what the administrator calls it."""
         return self.message.get("tool_consumer_instance_name") or self.lti_consumer.consumer_name
 
@@ -353,8 +353,8 @@ class LtiLaunch(models.Model):
         given: Number,
         maximum: Number = 1,
         *,
-        text: str | None = None,
-        url: str | None = None,
+        submission_text: str | None = None,
+        submission_url: str | None = None,
     ) -> LtiResult | None:
         """``LtiResult.submit_score`` for this person and activity.
 
@@ -363,7 +363,9 @@ class LtiLaunch(models.Model):
         result: LtiResult | None = self.result
         if result is None:
             return None
-        return result.submit_score(given, maximum, text=text, url=url)
+        return result.submit_score(
+            given, maximum, submission_text=submission_text, submission_url=submission_url
+        )
 
     def delete_score(self) -> LtiResult | None:
         """``LtiResult.delete_score`` for this person and activity; None as for a score."""

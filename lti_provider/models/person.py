@@ -1,4 +1,4 @@
-"""Person: everything that is stored about one person, to hand out or to erase."""
+"""DataSubject: everything that is stored about one person, to hand out or to erase."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models, transaction
 from django.db.models.functions import Coalesce, Now
 
+from lti_provider.models.connection import LtiConnectionEvent
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import digest
 from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.launch import LtiLaunch
-from lti_provider.models.link import LtiLinkEvent
-from lti_provider.models.result import LtiResult, nobodys_digest
+from lti_provider.models.result import LtiResult, anonymized_digest
 from lti_provider.models.user import LtiUser, is_made_by_launch
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Person:
+class DataSubject:
     """A person, as an account of this site or as somebody of one LMS.
 
-    An account's former identities are not among ``identities``: a link that was undone may have
-    been somebody else's. Nor is a linked account the ``account`` of who is asked for by an LMS's
-    id: it is the site's own and may have other LMSs. ``made_accounts`` are those that launches made
-    and the site gave neither password nor rights, also from before the person linked another.
+    An account's former identities are not among ``identities``: a connection that was undone may
+    have been somebody else's. Nor is a connected account the ``account`` of who is asked for by an
+    LMS's id: it is the site's own and may have other LMSs. ``made_accounts`` are those that
+    launches made and the site gave neither password nor rights, also from before the person
+    connected a different one.
     """
 
     identities: tuple[Identity, ...]
@@ -70,7 +71,7 @@ class Person:
     @classmethod
     def of_lti_user(cls, lti_user: LtiUser) -> Self:
         """The person of one LMS, with the account if launches made it."""
-        account = None if lti_user.is_linked else lti_user.user
+        account = None if lti_user.is_connected else lti_user.user
         return cls._of((Identity.of(lti_user),), (lti_user,), account)
 
     @classmethod
@@ -100,45 +101,45 @@ class Person:
 
     def export(self) -> dict[str, Rows]:
         """Everything stored, by kind, as Django's JSON encoder takes it."""
-        return {holding.name: holding.export(self) for holding in HOLDINGS}
+        return {source.name: source.export(self) for source in SOURCES}
 
     def erase(self, *, keep_account: bool = False) -> dict[str, int]:
         """Erase everything; count the rows by kind.
 
         An account that launches made is deleted, with what hangs on it in the site's own tables.
         With ``keep_account``, or where those tables forbid it, it is deactivated and loses name and
-        e-mail. A person's own account stays as it is, unlinked. Nonces stay: no launch that was
+        e-mail. A person's own account stays as it is, disconnected. Nonces stay: no launch that was
         accepted can be replayed.
         """
         with transaction.atomic():
-            return {holding.name: holding.erase(self, keep_account) for holding in HOLDINGS}
+            return {source.name: source.erase(self, keep_account) for source in SOURCES}
 
 
-class Holding(ABC):
+class PersonalDataSource(ABC):
     """One kind of things that are stored about people.
 
-    Whatever comes to store something about a person gets a class here and a place in HOLDINGS.
+    Whatever stores something about a person gets a class here and a place in SOURCES.
     """
 
     name: ClassVar[str]
     model: ClassVar[type[models.Model] | None] = None
 
     @abstractmethod
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         """What is stored, a dictionary a row."""
 
     @abstractmethod
-    def erase(self, person: Person, keep_account: bool) -> int:
-        """Erase it and count the rows; called in a transaction, in the order of HOLDINGS."""
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
+        """Erase it and count the rows; called in a transaction, in the order of SOURCES."""
 
 
-class Launches(Holding):
+class Launches(PersonalDataSource):
     """Launches that named the person, refused ones too."""
 
     name = "launches"
     model = LtiLaunch
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         return [
             {
                 "lti_consumer": launch.lti_consumer.consumer_name,
@@ -154,7 +155,7 @@ class Launches(Holding):
             for launch in (*self._accepted(person), *self._refused(person))
         ]
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         refused = [launch.pk for launch in self._refused(person)]
         LtiLaunch.objects.filter(pk__in=refused).delete()
         # These rows stay: the nonce in them refuses a replay.
@@ -172,13 +173,13 @@ class Launches(Holding):
         )
         return len(refused) + emptied
 
-    def _accepted(self, person: Person) -> models.QuerySet[LtiLaunch]:
+    def _accepted(self, person: DataSubject) -> models.QuerySet[LtiLaunch]:
         whose = models.Q(pk__in=[])
         for each in person.identities:
             whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
         return LtiLaunch.objects.filter(whose).select_related("lti_consumer").order_by("pk")
 
-    def _refused(self, person: Person) -> Iterator[LtiLaunch]:
+    def _refused(self, person: DataSubject) -> Iterator[LtiLaunch]:
         # Of each consumer and code a bounded number is kept.
         for each in person.identities:
             if not each.lti_user_id:
@@ -195,13 +196,13 @@ def _signed_user_ids(launch: LtiLaunch) -> list[str]:
     return [value for name, value in pairs if name == "user_id"]
 
 
-class Results(Holding):
+class Results(PersonalDataSource):
     """Grades. One that the LMS does not have yet is sent without the person, and then purged."""
 
     name = "results"
     model = LtiResult
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         return [
             {
                 "lti_consumer": result.lti_consumer.consumer_name,
@@ -216,14 +217,14 @@ class Results(Holding):
             for result in self._found(person)
         ]
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         found = list(self._found(person).values_list("pk", flat=True))
         for pk in LtiResult.objects.unsettled().filter(pk__in=found).values_list("pk", flat=True):
-            LtiResult.objects.filter(pk=pk).update(user_digest=nobodys_digest())
+            LtiResult.objects.filter(pk=pk).update(user_digest=anonymized_digest())
         self._found(person).delete()
         return len(found)
 
-    def _found(self, person: Person) -> models.QuerySet[LtiResult]:
+    def _found(self, person: DataSubject) -> models.QuerySet[LtiResult]:
         whose = models.Q(pk__in=[])
         for each in person.identities:
             whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
@@ -231,40 +232,40 @@ class Results(Holding):
         return results.select_related("lti_consumer", "resource_link")
 
 
-class LtiUsers(Holding):
+class LtiUsers(PersonalDataSource):
     """Who the person is in each LMS. Erasing ends the sessions that came from links."""
 
     name = "lti_users"
     model = LtiUser
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         return [
             {
                 "lti_consumer": each.lti_consumer.consumer_name,
                 "lti_user_id": each.lti_user_id,
                 "account": str(each.user_id),
                 "created_at": each.created_at,
-                "linked_at": each.linked_at,
+                "connected_at": each.connected_at,
             }
             for each in person.lti_users
         ]
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         for each in person.lti_users:
-            if each.is_linked:
-                each.unlink(LtiLinkEvent.How.BY_ADMINISTRATOR, None, None)
+            if each.is_connected:
+                each.disconnect(LtiConnectionEvent.How.BY_ADMINISTRATOR, None, None)
             else:
                 each.delete()
         return len(person.lti_users)
 
 
-class LinkEvents(Holding):
-    """The history of links."""
+class ConnectionEvents(PersonalDataSource):
+    """The history of connections."""
 
-    name = "link_events"
-    model = LtiLinkEvent
+    name = "connection_events"
+    model = LtiConnectionEvent
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         return [
             {
                 "lti_consumer": event.lti_consumer.consumer_name,
@@ -278,29 +279,31 @@ class LinkEvents(Holding):
             for event in self._found(person)
         ]
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         found = self._found(person)
         named = {event.pk for event in _events_of(person.identities)}
-        # What ended the sessions of a link stays, without whose it was: they would live again.
-        ends = {event.pk for event in found if event.kind == LtiLinkEvent.Kind.UNLINKED}
-        LtiLinkEvent.objects.filter(pk__in=ends).update(lti_user_id="", address=None)
-        # By a link that was undone, the person of the LMS finds the account from before it.
+        # What ended the sessions of a connection stays, without whose it was.
+        ends = {event.pk for event in found if event.kind == LtiConnectionEvent.Kind.DISCONNECTED}
+        LtiConnectionEvent.objects.filter(pk__in=ends).update(lti_user_id="", address=None)
+        # By a connection that was undone, the person of the LMS finds the account from before it.
         others = {event.pk for event in found if event.former_user_id and event.pk not in named}
-        LtiLinkEvent.objects.filter(pk__in=others).update(address=None)
-        LtiLinkEvent.objects.filter(pk__in={event.pk for event in found} - ends - others).delete()
+        LtiConnectionEvent.objects.filter(pk__in=others).update(address=None)
+        LtiConnectionEvent.objects.filter(
+            pk__in={event.pk for event in found} - ends - others
+        ).delete()
         return len(found)
 
-    def _found(self, person: Person) -> list[LtiLinkEvent]:
+    def _found(self, person: DataSubject) -> list[LtiConnectionEvent]:
         found = {event.pk: event for event in _events_of(person.identities)}
         if person.account is not None:
-            own = LtiLinkEvent.objects.filter(user=cast("Any", person.account))
+            own = LtiConnectionEvent.objects.filter(user=cast("Any", person.account))
             found |= {event.pk: event for event in own.select_related("lti_consumer")}
         return [found[pk] for pk in sorted(found)]
 
 
-def _events_of(identities: tuple[Identity, ...]) -> list[LtiLinkEvent]:
+def _events_of(identities: tuple[Identity, ...]) -> list[LtiConnectionEvent]:
     named = {(each.consumer.pk, each.lti_user_id) for each in identities if each.lti_user_id}
-    events = LtiLinkEvent.objects.filter(
+    events = LtiConnectionEvent.objects.filter(
         lti_user_id__in=[lti_user_id for _pk, lti_user_id in named]
     )
     # Some databases compare without regard to case and blanks.
@@ -311,41 +314,41 @@ def _events_of(identities: tuple[Identity, ...]) -> list[LtiLinkEvent]:
     ]
 
 
-class Installations(Holding):
+class Installations(PersonalDataSource):
     """Which installations the account, an administrator's, accepted. They stay accepted."""
 
     name = "installations"
     model = LtiInstallation
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         return [
             {"lti_consumer": each.lti_consumer.consumer_name, "guid": each.guid}
             for each in self._found(person).select_related("lti_consumer")
         ]
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         return self._found(person).update(accepted_by=None)
 
-    def _found(self, person: Person) -> models.QuerySet[LtiInstallation]:
+    def _found(self, person: DataSubject) -> models.QuerySet[LtiInstallation]:
         if person.account is None:
             return LtiInstallation.objects.none()
         return LtiInstallation.objects.filter(accepted_by=cast("Any", person.account))
 
 
-class AdminLog(Holding):
+class AdminLog(PersonalDataSource):
     """What the admin's history calls an LTI user by its id in the LMS."""
 
     name = "admin_log"
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         found = self._found(person)
         return [] if found is None else list(found.values("action_time", "object_repr"))
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         found = self._found(person)
         return 0 if found is None else found.update(object_repr="")
 
-    def _found(self, person: Person) -> models.QuerySet[Any] | None:
+    def _found(self, person: DataSubject) -> models.QuerySet[Any] | None:
         if not apps.is_installed("django.contrib.admin"):
             return None
         from django.contrib.admin.models import LogEntry
@@ -358,12 +361,12 @@ class AdminLog(Holding):
         )
 
 
-class Accounts(Holding):
+class Accounts(PersonalDataSource):
     """The account that was asked for, and those that launches made."""
 
     name = "accounts"
 
-    def export(self, person: Person) -> Rows:
+    def export(self, person: DataSubject) -> Rows:
         made = {each.pk: each for each in person.made_accounts}
         known = made if person.account is None else {person.account.pk: person.account} | made
         return [
@@ -371,7 +374,7 @@ class Accounts(Holding):
             for pk, account in known.items()
         ]
 
-    def erase(self, person: Person, keep_account: bool) -> int:
+    def erase(self, person: DataSubject, keep_account: bool) -> int:
         for account in person.made_accounts:
             if keep_account or not _delete(account):
                 _blank(account)
@@ -416,12 +419,12 @@ def _personal_fields(account: Any) -> list[str]:
     return found
 
 
-#: In the order of erasure: links end before their history is emptied, the account goes last.
-HOLDINGS: tuple[Holding, ...] = (
+#: In the order of erasure: connections end before their history is emptied, the account goes last.
+SOURCES: tuple[PersonalDataSource, ...] = (
     Launches(),
     Results(),
     LtiUsers(),
-    LinkEvents(),
+    ConnectionEvents(),
     Installations(),
     AdminLog(),
     Accounts(),

@@ -19,13 +19,13 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
 from lti_provider.message import LaunchMessage, host_of
 from lti_provider.models import prepared
-from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Fate, describe
+from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Verdict, describe
 from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.join import DigestJoin
-from lti_provider.models.place import LtiContext, LtiResourceLink
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.models.score import DECIMALS, Number, normalise_score
+from lti_provider.models.score import DECIMALS, Number, normalize_score
 from lti_provider.models.user import LtiUser
 from lti_provider.outcome_xml import Operation, is_xml_text
 from lti_provider.signals import score_submitted
@@ -44,12 +44,12 @@ FIRST_DELAY = timedelta(seconds=30)
 LONGEST_DELAY = timedelta(hours=6)
 
 
-_NOBODY = "nobody:"
+_ANONYMIZED = "anonymized:"
 
 
-def nobodys_digest() -> str:
+def anonymized_digest() -> str:
     """A ``user_digest`` for the grade of a person who was erased before it was sent."""
-    return f"{_NOBODY}{secrets.token_hex(16)}"
+    return f"{_ANONYMIZED}{secrets.token_hex(16)}"
 
 
 class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
@@ -69,11 +69,11 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         """Those whose newest score the LMS does not have, failed ones too."""
         return self.submitted().exclude(state=LtiResult.State.DELIVERED)
 
-    def purge_nobodys(self) -> int:
+    def purge_anonymized(self) -> int:
         """Delete grades of erased people that need not be sent any more; count them."""
-        nobodys = self.filter(user_digest__startswith=_NOBODY)
+        anonymized = self.filter(user_digest__startswith=_ANONYMIZED)
         settled = (LtiResult.State.NOTHING, LtiResult.State.DELIVERED, LtiResult.State.FAILED)
-        return nobodys.filter(state__in=settled).delete()[0]
+        return anonymized.filter(state__in=settled).delete()[0]
 
     def unsettled(self) -> Self:
         """Those that will be tried again by themselves."""
@@ -83,7 +83,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         """Those that may be sent now."""
         return self.filter(state=LtiResult.State.WAITING, next_attempt_at__lte=now)
 
-    def keep(
+    def sync_from_launch(
         self,
         consumer: LtiConsumer,
         message: LaunchMessage,
@@ -211,7 +211,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             attempts=F("attempts") + 1,
         )
 
-    def settle(self, result: LtiResult, attempt: Attempt) -> LtiResult.State | None:
+    def record(self, result: LtiResult, attempt: Attempt) -> LtiResult.State | None:
         """Write what came of sending ``result`` as it was leased.
 
         The answer is its state, or None if a newer score is to be sent now.
@@ -224,13 +224,13 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             "last_code": attempt.code,
             "last_text": attempt.text[:SAID_LENGTH],
         }
-        if attempt.fate is Fate.DELIVERED:
+        if attempt.verdict is Verdict.DELIVERED:
             said |= {"delivered_version": result.version, "delivered_at": now}
         outcome = result.after(attempt, now)
         if mine.filter(version=result.version).update(**said, **outcome):
             vars(result).update(**said, **outcome)
             return LtiResult.State(result.state)
-        wait = settling_time() if attempt.may_land else timedelta(0)
+        wait = settling_time() if attempt.may_have_arrived else timedelta(0)
         newer = {"state": LtiResult.State.WAITING, "next_attempt_at": now + wait}
         if not mine.update(**said, **newer) and attempt.host_answers is not None:
             # Somebody took over while this process was away: what it sent may have come last.
@@ -354,17 +354,17 @@ class LtiResult(models.Model):
         given: Number,
         maximum: Number = 1,
         *,
-        text: str | None = None,
-        url: str | None = None,
+        submission_text: str | None = None,
+        submission_url: str | None = None,
     ) -> Self:
         """Make ``given`` of ``maximum`` the grade; the newest submission wins (LTI 1.1 §6.1.1).
 
         Part of the caller's transaction: once that is committed, the score will be delivered or
-        end visibly failed. ``url`` or ``text``, the learner's work for who grades it, goes along
-        where the LMS accepts it, else it is left out. Raises InvalidScore.
+        end visibly failed. ``submission_url`` or ``submission_text``, the learner's work for who
+        grades it, goes along where the LMS accepts it, else it is left out. Raises InvalidScore.
         """
-        score = normalise_score(given, maximum)
-        offered = {"url": url or "", "text": text or ""}
+        score = normalize_score(given, maximum)
+        offered = {"url": submission_url or "", "text": submission_text or ""}
         if not all(map(is_xml_text, offered.values())):
             raise InvalidScore("The text or URL has control characters, which XML cannot carry.")
         taken = [name for name in self.accepts.split(",") if offered.get(name)]
@@ -399,7 +399,7 @@ class LtiResult(models.Model):
     def after(self, attempt: Attempt, now: datetime) -> dict[str, Any]:
         """The fields that an attempt changes while this is the newest score."""
         first = self.first_attempt_at or now
-        refusals = self.refusals + (attempt.fate is Fate.REFUSED)
+        refusals = self.refusals + (attempt.verdict is Verdict.REFUSED)
         if attempt.code == UNAUTHORIZED and self.lti_consumer.accepts_previous_secret:
             # The LMS is about to get the new secret: nothing fails for lack of it meanwhile.
             first, refusals = now, min(refusals, len(REFUSED_DELAYS))
@@ -410,9 +410,9 @@ class LtiResult(models.Model):
             "first_attempt_at": first,
             "next_attempt_at": None,
         }
-        if attempt.fate is Fate.DELIVERED:
+        if attempt.verdict is Verdict.DELIVERED:
             return {**changed, "state": self.State.DELIVERED}
-        if attempt.fate is Fate.FINAL or given_up or refusals > len(REFUSED_DELAYS):
+        if attempt.verdict is Verdict.FINAL or given_up or refusals > len(REFUSED_DELAYS):
             return {**changed, "state": self.State.FAILED}
         wait = delay_after(attempt, self.attempts, refusals)
         return {**changed, "state": self.State.WAITING, "next_attempt_at": now + wait}
@@ -460,11 +460,11 @@ def settling_time() -> timedelta:
 
 def delay_after(attempt: Attempt, attempts: int, refusals: int) -> timedelta:
     """Full jitter from 30 s to 6 h, or what the LMS asked for; refusals wait longer."""
-    if attempt.fate is Fate.REFUSED:
+    if attempt.verdict is Verdict.REFUSED:
         return REFUSED_DELAYS[refusals - 1] * random.uniform(0.8, 1.2)  # noqa: S311
     doubled: timedelta = FIRST_DELAY * 2 ** min(attempts, 20)
     delay = min(doubled, LONGEST_DELAY) * random.random()  # noqa: S311
-    if attempt.may_land:
+    if attempt.may_have_arrived:
         delay += settling_time()
     asked = timedelta(seconds=min(attempt.retry_after or 0, LONGEST_DELAY.total_seconds()))
     return max(delay, asked)

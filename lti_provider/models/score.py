@@ -15,7 +15,7 @@ DECIMALS = 6
 Number = int | float | Decimal | Fraction
 
 
-def normalise_score(given: Number, maximum: Number = 1) -> Decimal:
+def normalize_score(given: Number, maximum: Number = 1) -> Decimal:
     """``given`` of ``maximum`` as a share of 1, to six decimals. Raises InvalidScore."""
     points, whole = _exact(given, "score"), _exact(maximum, "maximum")
     if whole <= 0:

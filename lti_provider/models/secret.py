@@ -29,26 +29,26 @@ SECRET_LENGTH = 1024
 PREFIX = "lti-fernet:"
 
 
-def is_sealed(stored: str) -> bool:
+def is_encrypted(stored: str) -> bool:
     """Whether a stored value is encrypted."""
     return stored.startswith(PREFIX)
 
 
 @sensitive_variables()
-def seal(text: str) -> str:
+def encrypt(text: str) -> str:
     """What is stored of a secret: encrypted with the first key, or as it is without keys.
 
     Raises ImproperlyConfigured if a key is none or cryptography is not installed.
     """
-    if not text or is_sealed(text) or not conf.encryption_keys:
+    if not text or is_encrypted(text) or not conf.encryption_keys:
         return text
     return PREFIX + _fernets(tuple(conf.encryption_keys))[0].encrypt(text.encode()).decode()
 
 
 @sensitive_variables()
-def unseal(stored: str) -> str:
+def decrypt(stored: str) -> str:
     """The secret that was stored, encrypted or not. Raises SecretUnreadable."""
-    if not is_sealed(stored):
+    if not is_encrypted(stored):
         return stored
     opened = _decrypt(stored)
     if opened is None:
@@ -57,7 +57,7 @@ def unseal(stored: str) -> str:
 
 
 @sensitive_variables()
-def unseal_all(*stored: str) -> list[str | None]:
+def decrypt_all(*stored: str) -> list[str | None]:
     """Each secret, None if it cannot be decrypted.
 
     Each takes one decryption, encrypted or not, so that the time tells nothing about them.
@@ -65,7 +65,7 @@ def unseal_all(*stored: str) -> list[str | None]:
     keys = tuple(conf.encryption_keys)
     opened: list[str | None] = []
     for text in stored:
-        if is_sealed(text):
+        if is_encrypted(text):
             opened.append(_decrypt(text))
             continue
         if keys:
@@ -116,10 +116,10 @@ def _decoy(keys: tuple[str, ...]) -> str:
 
 def validate_secret(text: str) -> None:
     """Refuse what would be taken for an encrypted value."""
-    if is_sealed(text):
+    if is_encrypted(text):
         raise ValidationError(
             _("A secret cannot begin with “%(prefix)s”."),
-            code="sealed",
+            code="encrypted",
             params={"prefix": PREFIX},
         )
 
@@ -131,7 +131,7 @@ class SecretAttribute(DeferredAttribute):
         if instance is None:
             return self
         stored: str = super().__get__(instance, cls)
-        return unseal(stored)
+        return decrypt(stored)
 
     def __set__(self, instance: models.Model, value: str) -> None:
         vars(instance)[self.field.attname] = value
@@ -157,8 +157,8 @@ class SecretField(SecretTextField):
 
     @sensitive_variables()
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
-        sealed = seal(value) if isinstance(value, str) else value
-        return super().get_db_prep_save(sealed, connection)
+        encrypted = encrypt(value) if isinstance(value, str) else value
+        return super().get_db_prep_save(encrypted, connection)
 
     def value_from_object(self, obj: models.Model) -> Any:
         """The stored form, None if it was not read."""

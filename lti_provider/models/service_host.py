@@ -103,7 +103,7 @@ class LtiServiceHost(models.Model):
             raise HostBusy
         mine = at_host.filter(lti_consumer=route.consumer)
         breaker = LtiServiceBreaker.objects.using(alias).on(route).first() or LtiServiceBreaker()
-        if breaker.is_paused(now) or (breaker.is_open and _count_leases(mine, now)):
+        if breaker.is_paused(now) or (breaker.is_circuit_open and _count_leases(mine, now)):
             return None
         skip = connections[alias].features.has_select_for_update_skip_locked
         due = mine.due(now).order_by("next_attempt_at", "pk")
@@ -195,7 +195,7 @@ class LtiServiceBreaker(models.Model):
         return describe(self.last_code, self.last_text) if self.failures else ""
 
     @property
-    def is_open(self) -> bool:
+    def is_circuit_open(self) -> bool:
         """Whether the breaker lets only a trial through."""
         return self.failures >= FAILURES
 

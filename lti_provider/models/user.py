@@ -11,20 +11,20 @@ from django.db import IntegrityError, models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from lti_provider.exceptions import AlreadyLinked
+from lti_provider.exceptions import AlreadyConnected
 from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.models.connection import LtiConnectionEvent
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH
-from lti_provider.models.link import LtiLinkEvent
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.signals import user_unlinked
+from lti_provider.signals import user_disconnected
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
 class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
-    def link(
+    def connect(
         self,
         consumer: LtiConsumer,
         lti_user_id: str,
@@ -34,8 +34,8 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
     ) -> tuple[LtiUser, bool]:
         """Give a person of a consumer an own account; ``address`` goes to the history.
 
-        Returns the link and whether it is new. Raises AlreadyLinked if the person or the account
-        is linked to another one there.
+        Returns the connection and whether it is new. Raises AlreadyConnected if the person or the
+        account is connected to another one there.
         """
         person = {"lti_consumer": consumer, "lti_user_digest": lti_user_digest}
         try:
@@ -43,18 +43,18 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
                 lti_user = self.select_for_update().filter(**person).first()
                 if lti_user is None:
                     lti_user = LtiUser(lti_user_id=lti_user_id, **person)
-                lti_user.link_to(user, address)
-        except (IntegrityError, AlreadyLinked):
+                lti_user.connect_to(user, address)
+        except (IntegrityError, AlreadyConnected):
             # A second click is no conflict.
-            same = self.filter(user=cast("Any", user), linked_at__isnull=False, **person).first()
+            same = self.filter(user=cast("Any", user), connected_at__isnull=False, **person).first()
             if same is None:
-                raise AlreadyLinked from None
+                raise AlreadyConnected from None
             return same, False
         return lti_user, True
 
     def guests(self, before: datetime) -> LtiUserQuerySet:
         """Launches' visitors without an id whose account nobody signed in to since ``before``."""
-        found = self.filter(lti_user_id="", linked_at=None, created_at__lt=before)
+        found = self.filter(lti_user_id="", connected_at=None, created_at__lt=before)
         # A user model may do without it.
         if getattr(get_user_model(), "last_login", None) is None:
             return found
@@ -91,9 +91,9 @@ def is_made_by_launch(user: Any) -> bool:
     rights = (getattr(user, name, None) for name in ("groups", "user_permissions"))
     if any(granted is not None and granted.exists() for granted in rights):
         return False
-    links = set(LtiUser.objects.filter(user=user).values_list("linked_at", flat=True))
-    left = LtiLinkEvent.objects.filter(former_user=user)
-    return links == {None} or (not links and left.exists())
+    connections = set(LtiUser.objects.filter(user=user).values_list("connected_at", flat=True))
+    left = LtiConnectionEvent.objects.filter(former_user=user)
+    return connections == {None} or (not connections and left.exists())
 
 
 class LtiUser(models.Model):
@@ -120,11 +120,11 @@ class LtiUser(models.Model):
         verbose_name=_("user"),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
-    linked_at = models.DateTimeField(
-        _("linked at"),
+    connected_at = models.DateTimeField(
+        _("connected at"),
         null=True,
         editable=False,
-        help_text=_("When the person linked an own account; blank for an anonymous one."),
+        help_text=_("When the person connected an own account; blank for an anonymous one."),
     )
 
     objects = LtiUserQuerySet.as_manager()
@@ -146,45 +146,45 @@ class LtiUser(models.Model):
         return self.lti_user_id or str(_("guest"))
 
     @property
-    def is_linked(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the account is the person's own, not one that a launch made."""
-        return self.linked_at is not None
+        return self.connected_at is not None
 
-    def link_to(self, user: AbstractBaseUser, address: str | None) -> None:
-        """Replace the anonymous account, if there is one. Raises AlreadyLinked."""
-        if self.is_linked:
-            raise AlreadyLinked
+    def connect_to(self, user: AbstractBaseUser, address: str | None) -> None:
+        """Replace the anonymous account, if there is one. Raises AlreadyConnected."""
+        if self.is_connected:
+            raise AlreadyConnected
         former = self.user_id if self.user_id != user.pk else None
         self.user = cast("Any", user)
-        self.linked_at = timezone.now()
+        self.connected_at = timezone.now()
         self.save()
         self.note(
-            LtiLinkEvent.Kind.LINKED,
-            LtiLinkEvent.How.CONFIRMED,
+            LtiConnectionEvent.Kind.CONNECTED,
+            LtiConnectionEvent.How.CONFIRMED,
             user,
             address,
             former_user_id=former,
         )
 
-    def unlink(
-        self, how: LtiLinkEvent.How, done_by: AbstractBaseUser | None, address: str | None
+    def disconnect(
+        self, how: LtiConnectionEvent.How, done_by: AbstractBaseUser | None, address: str | None
     ) -> None:
-        """End the link; the next launch starts anew. Sessions that came from it end at once."""
+        """End the connection; the next launch starts anew. Its sessions end at once."""
         with transaction.atomic(using=router.db_for_write(type(self), instance=self)):
-            self.note(LtiLinkEvent.Kind.UNLINKED, how, done_by, address)
+            self.note(LtiConnectionEvent.Kind.DISCONNECTED, how, done_by, address)
             self.delete()
-        user_unlinked.send(sender=type(self), lti_user=self, done_by=done_by)
+        user_disconnected.send(sender=type(self), lti_user=self, done_by=done_by)
 
     def note(
         self,
-        kind: LtiLinkEvent.Kind,
-        how: LtiLinkEvent.How,
+        kind: LtiConnectionEvent.Kind,
+        how: LtiConnectionEvent.How,
         done_by: AbstractBaseUser | None,
         address: str | None,
         **details: Any,
     ) -> None:
         """Add a line to the history."""
-        LtiLinkEvent.objects.create(
+        LtiConnectionEvent.objects.create(
             lti_consumer=self.lti_consumer,
             lti_user_id=self.lti_user_id,
             user=self.user,

@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.message import Pairs, is_personal_name
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.models.secret import unseal_all
+from lti_provider.models.secret import decrypt_all
 from lti_provider.oauth.form import LaunchForm
 from lti_provider.oauth.signature import base_string, sign
 
@@ -77,7 +77,7 @@ def _holds(supposition: _Supposition, oauth: dict[str, str]) -> bool:
 def _suppositions(
     request: HttpRequest, form: LaunchForm, body: Pairs, consumer: LtiConsumer
 ) -> Iterator[_Supposition]:
-    secret, previous = (text or "" for text in unseal_all(*consumer.stored_secrets))
+    secret, previous = (text or "" for text in decrypt_all(*consumer.stored_secrets))
     signed = (*body, *form.query)
     if secret and consumer.is_expired:
         yield _Supposition(form.url, signed, secret, _at(_EXPIRED, consumer.expires_at))
@@ -94,7 +94,7 @@ def _suppositions(
         yield _Supposition(form.url, signed, other, _BLANKS)
     others = LtiConsumer.objects.exclude(pk=consumer.pk).exclude(consumer_secret="")
     for other_consumer in others[:_CONSUMERS_TRIED]:
-        (other_secret,) = unseal_all(other_consumer.stored_secret)
+        (other_secret,) = decrypt_all(other_consumer.stored_secret)
         sentence = format_lazy(
             _("It was signed with the secret of “{name}”: the LMS has the wrong key or secret."),
             name=other_consumer.consumer_name,

@@ -26,7 +26,7 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import LaunchMessage, Pairs
 from lti_provider.models import LtiConsumer
-from lti_provider.models.secret import unseal_all
+from lti_provider.models.secret import decrypt_all
 from lti_provider.oauth.form import LaunchForm, read_form
 from lti_provider.oauth.signature import METHODS, base_string, sign
 
@@ -76,14 +76,14 @@ def verify(request: HttpRequest) -> VerifiedRequest:
         held = isinstance(refusal, VerifiedLaunchRefused)
         message = LaunchMessage((*form.body, *form.query)) if held else None
         known = {"consumer": consumer, "form": form, "message": message}
-        raise refusal.about(**known, signed_with=signed_with) from None
+        raise refusal.with_details(**known, signed_with=signed_with) from None
     return verified
 
 
 @sensitive_variables()
 def _check_signature(form: LaunchForm, consumer: LtiConsumer | None) -> VerifiedRequest:
     # Always two, of whatever consumer: neither the answer nor its time tells how many there are.
-    secrets = unseal_all(*(consumer.stored_secrets_in_force if consumer else ("", "")))
+    secrets = decrypt_all(*(consumer.stored_secrets_in_force if consumer else ("", "")))
     try:
         covered = _covered_pairs(form, [secret or "" for secret in secrets])
     except ValueError:

@@ -19,12 +19,12 @@ from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.models import (
     Attempt,
-    Fate,
     Lease,
     LtiResult,
     LtiServiceBreaker,
     LtiServiceHost,
     Route,
+    Verdict,
 )
 from lti_provider.models.service_host import HostBusy
 from lti_provider.outcomes.sending import send
@@ -36,7 +36,7 @@ _BUSY_INTERVAL = 0.25
 
 
 @dataclass
-class Tally:
+class DeliveryReport:
     """What a run did: attempts by what came of them."""
 
     delivered: int = 0
@@ -76,7 +76,7 @@ class Deliverer:
     """
 
     def __init__(self, *, workers: int = WORKERS) -> None:
-        self.tally = Tally()
+        self.report = DeliveryReport()
         self._workers = workers
         self._news: SimpleQueue[_News | None] = SimpleQueue()
         self._stopping = Event()
@@ -99,8 +99,8 @@ class Deliverer:
         *,
         forever: bool = False,
         interval: float = 2.0,
-        progress: Callable[[Tally], None] = lambda tally: None,
-    ) -> Tally:
+        progress: Callable[[DeliveryReport], None] = lambda report: None,
+    ) -> DeliveryReport:
         """Deliver what is due: all of it, or on and on until ``stop``.
 
         ``interval`` is how many seconds an idle deliverer waits before it looks again. What is
@@ -117,9 +117,9 @@ class Deliverer:
                     break
                 with self._outlasting(forever=forever, idle=interval):
                     self._listen(max(self._look_again - time.monotonic(), 0))
-                self.tally.seconds = round(time.monotonic() - started, 3)
-                progress(self.tally)
-        return self.tally
+                self.report.seconds = round(time.monotonic() - started, 3)
+                progress(self.report)
+        return self.report
 
     @contextmanager
     def _outlasting(self, *, forever: bool, idle: float) -> Iterator[None]:
@@ -230,11 +230,11 @@ class Deliverer:
             ]
             if not self._running:
                 self._look_again = 0
-            self.tally.released += LtiResult.objects.release(news.errand.lease.token)
+            self.report.released += LtiResult.objects.release(news.errand.lease.token)
             return
         if news.attempt.remember_unsupported:
             news.result.lti_consumer.remember_unsupported(news.result.operation)
-        self._settle(news.result, news.attempt)
+        self._record(news.result, news.attempt)
         self._note_host(news.errand.lease, news.attempt)
 
     def _note_host(self, lease: Lease, attempt: Attempt) -> None:
@@ -245,16 +245,16 @@ class Deliverer:
         elif attempt.host_answers and lease.is_trial:
             LtiServiceBreaker.objects.answered(lease.route)
 
-    def _settle(self, result: LtiResult, attempt: Attempt) -> None:
-        state = LtiResult.objects.settle(result, attempt)
-        if attempt.fate is Fate.DELIVERED and state is not None:
-            self.tally.delivered += 1
+    def _record(self, result: LtiResult, attempt: Attempt) -> None:
+        state = LtiResult.objects.record(result, attempt)
+        if attempt.verdict is Verdict.DELIVERED and state is not None:
+            self.report.delivered += 1
             self._tell(result, events.SCORE_DELIVERED)
             score_delivered.send_robust(sender=LtiResult, result=result)
         elif state is None:
-            self.tally.superseded += 1
+            self.report.superseded += 1
         elif state == LtiResult.State.WAITING:
-            self.tally.retried += 1
+            self.report.retried += 1
             self._tell(result, events.SCORE_DELAYED)
         else:
             self._fail(result)
@@ -266,7 +266,7 @@ class Deliverer:
                 self._fail(result)
 
     def _fail(self, result: LtiResult) -> None:
-        self.tally.failed += 1
+        self.report.failed += 1
         self._tell(result, events.SCORE_FAILED)
         score_failed.send_robust(sender=LtiResult, result=result)
 
@@ -276,7 +276,7 @@ class Deliverer:
         )
 
 
-def deliver_due(*, workers: int = WORKERS) -> Tally:
+def deliver_due(*, workers: int = WORKERS) -> DeliveryReport:
     """Deliver what is due now, once: for cron, Celery and ``django.tasks``.
 
     Raises RuntimeError inside a transaction.

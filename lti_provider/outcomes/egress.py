@@ -44,10 +44,10 @@ Networks = Collection[IPv4Network | IPv6Network]
 class EgressError(Exception):
     """Nothing came back. ``code`` is one of ``REASONS``; ``text`` names what it is about."""
 
-    def __init__(self, code: str, text: str = "", *, may_land: bool = False) -> None:
+    def __init__(self, code: str, text: str = "", *, may_have_arrived: bool = False) -> None:
         self.code = code
         self.text = text
-        self.may_land = may_land
+        self.may_have_arrived = may_have_arrived
         super().__init__(code)
 
 
@@ -82,19 +82,19 @@ def post(
     if not host or host not in hosts:
         raise Forbidden("host_not_known", host)
     deadline = _Deadline(timeout)
-    may_land = False
+    may_have_arrived = False
     try:
         with closing(_connect(url, networks, deadline)) as connected:
-            may_land = True
+            may_have_arrived = True
             return _exchange(connected, url, body, headers, deadline)
     except TimeoutError:
-        raise EgressError("timeout", may_land=may_land) from None
+        raise EgressError("timeout", may_have_arrived=may_have_arrived) from None
     except socket.gaierror:
         raise EgressError("unknown_host", host) from None
     except ssl.SSLCertVerificationError:
         raise EgressError("certificate", host) from None
     except (OSError, http.client.HTTPException):
-        raise EgressError("unreachable", may_land=may_land) from None
+        raise EgressError("unreachable", may_have_arrived=may_have_arrived) from None
 
 
 def is_public(address: str) -> bool:
@@ -222,7 +222,7 @@ def _exchange(
     response = connection.getresponse()
     received = response.read(BODY_LIMIT + 1)
     if len(received) > BODY_LIMIT:
-        raise EgressError("too_large", may_land=True)
+        raise EgressError("too_large", may_have_arrived=True)
     if response.length:
         raise http.client.IncompleteRead(received, response.length)
     return HttpAnswer(response.status, response.headers.get("Retry-After", ""), received)
@@ -260,5 +260,5 @@ class _TimedReader(io.RawIOBase):
         count = self._connected.recv_into(buffer)
         self._left -= count
         if self._left < 0:
-            raise EgressError("too_large", may_land=True)
+            raise EgressError("too_large", may_have_arrived=True)
         return count

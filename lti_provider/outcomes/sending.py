@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.exceptions import ScoreNotRead
-from lti_provider.models import Attempt, Fate, LtiResult
+from lti_provider.models import Attempt, LtiResult, Verdict
 from lti_provider.models.attempt import UNAUTHORIZED, describe
 from lti_provider.models.result import SAID_LENGTH
 from lti_provider.oauth import authorization
@@ -47,20 +47,22 @@ def send(result: LtiResult) -> Attempt:
     try:
         return judge(_ask(result, result.operation))
     except NotXml:
-        return Attempt(fate=Fate.FINAL, code="not_xml", host_answers=None)
+        return Attempt(verdict=Verdict.FINAL, code="not_xml", host_answers=None)
     except Forbidden as error:
-        return Attempt(fate=Fate.REFUSED, code=error.code, text=error.text, host_answers=None)
+        return Attempt(verdict=Verdict.REFUSED, code=error.code, text=error.text, host_answers=None)
     except EgressError as error:
         return Attempt(
-            fate=Fate.RETRY,
+            verdict=Verdict.RETRY,
             code=error.code,
             text=error.text,
-            may_land=error.may_land,
+            may_have_arrived=error.may_have_arrived,
             host_answers=False,
         )
     except Exception:
         events.report(events.SCORE_NOT_SENT, exc_info=True, result=result.pk)
-        return Attempt(fate=Fate.RETRY, code="internal_error", may_land=True, host_answers=None)
+        return Attempt(
+            verdict=Verdict.RETRY, code="internal_error", may_have_arrived=True, host_answers=None
+        )
 
 
 @sensitive_variables()
@@ -104,53 +106,55 @@ def judge_outcome(said: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
     wait = _retry_after(answer)
     match said.code:
         case CodeMajor.SUCCESS:
-            return Attempt(fate=Fate.DELIVERED)
+            return Attempt(verdict=Verdict.DELIVERED)
         case CodeMajor.PROCESSING:
-            return Attempt(fate=Fate.RETRY, code="processing", may_land=True, retry_after=wait)
+            return Attempt(
+                verdict=Verdict.RETRY, code="processing", may_have_arrived=True, retry_after=wait
+            )
         case CodeMajor.UNSUPPORTED:
             return Attempt(
-                fate=Fate.FINAL, code="unsupported", text=text, remember_unsupported=True
+                verdict=Verdict.FINAL, code="unsupported", text=text, remember_unsupported=True
             )
     if answer.status == 429 or wait is not None:
-        return Attempt(fate=Fate.RETRY, code="throttled", text=text, retry_after=wait)
+        return Attempt(verdict=Verdict.RETRY, code="throttled", text=text, retry_after=wait)
     refused = UNAUTHORIZED if _SIGNATURE.search(text) else "refused"
-    return Attempt(fate=Fate.REFUSED, code=refused, text=text)
+    return Attempt(verdict=Verdict.REFUSED, code=refused, text=text)
 
 
 def judge_http(answer: HttpAnswer) -> Attempt:
     """What an answer without an outcome means."""
     status, text, wait = answer.status, str(answer.status), _retry_after(answer)
     if _is_throttled(answer):
-        return Attempt(fate=Fate.RETRY, code="throttled", retry_after=wait)
+        return Attempt(verdict=Verdict.RETRY, code="throttled", retry_after=wait)
     if status >= 500 or status in _TRANSIENT:
         return Attempt(
-            fate=Fate.RETRY,
+            verdict=Verdict.RETRY,
             code="server_error",
             text=text,
             retry_after=wait,
             # A gateway may have given up on what goes on behind it.
-            may_land=status in (502, 504),
+            may_have_arrived=status in (502, 504),
             host_answers=False,
         )
     if status == 401:
-        return Attempt(fate=Fate.REFUSED, code=UNAUTHORIZED)
+        return Attempt(verdict=Verdict.REFUSED, code=UNAUTHORIZED)
     if status >= 400:
-        return Attempt(fate=Fate.REFUSED, code="client_error", text=text)
+        return Attempt(verdict=Verdict.REFUSED, code="client_error", text=text)
     if status >= 300:
-        return Attempt(fate=Fate.REFUSED, code="redirect", text=text)
-    return Attempt(fate=Fate.RETRY, code="not_understood", text=text, host_answers=False)
+        return Attempt(verdict=Verdict.REFUSED, code="redirect", text=text)
+    return Attempt(verdict=Verdict.RETRY, code="not_understood", text=text, host_answers=False)
 
 
 def _refused_here(result: LtiResult, operation: Operation) -> Attempt | None:
     consumer = result.lti_consumer
     if not consumer.is_active:
-        return Attempt(fate=Fate.RETRY, code="consumer_inactive", host_answers=None)
+        return Attempt(verdict=Verdict.RETRY, code="consumer_inactive", host_answers=None)
     if consumer.is_secret_unreadable:
-        return Attempt(fate=Fate.RETRY, code="secret_unreadable", host_answers=None)
+        return Attempt(verdict=Verdict.RETRY, code="secret_unreadable", host_answers=None)
     if not result.service_url or not result.sourcedid:
-        return Attempt(fate=Fate.FINAL, code="no_service", host_answers=None)
+        return Attempt(verdict=Verdict.FINAL, code="no_service", host_answers=None)
     if not consumer.supports(operation):
-        return Attempt(fate=Fate.FINAL, code="unsupported", text=operation, host_answers=None)
+        return Attempt(verdict=Verdict.FINAL, code="unsupported", text=operation, host_answers=None)
     return None
 
 

@@ -11,11 +11,13 @@ def submit_score(
     given: Number,
     maximum: Number = 1,
     *,
-    text: str | None = None,
-    url: str | None = None,
+    submission_text: str | None = None,
+    submission_url: str | None = None,
 ) -> LtiResult:
     """``LtiResult.submit_score``: part of the caller's transaction, the newest wins."""
-    return result.submit_score(given, maximum, text=text, url=url)
+    return result.submit_score(
+        given, maximum, submission_text=submission_text, submission_url=submission_url
+    )
 
 
 def delete_score(result: LtiResult) -> LtiResult:

@@ -1,4 +1,4 @@
-"""Linking an account: sign in on the site, confirm, and go on in the course's own frame."""
+"""Connecting an account: sign in on the site, confirm, and go on in the course's own frame."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from lti_provider import frames, sessions
 from lti_provider.backends import lti_backend
-from lti_provider.exceptions import EmailMissing, LinkDeclined, LinkRefused, OtherBrowser
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiLinkEvent, LtiUser
+from lti_provider.exceptions import (
+    ConnectionDeclined,
+    ConnectionRefused,
+    EmailMissing,
+    OtherBrowser,
+)
+from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.pages import render_page
-from lti_provider.platforms import email_setting
-from lti_provider.signals import user_linked
+from lti_provider.products import email_setting
+from lti_provider.signals import user_connected
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.outage import answer_outages
@@ -39,8 +44,8 @@ def ask_to_sign_in(
 ) -> HttpResponseBase:
     """The first page of a launch that needs an account.
 
-    In a frame the site's sign-in opens in a window of its own, and the page waits for the link.
-    Raises EmailMissing if nobody could be linked anyway.
+    In a frame the site's sign-in opens in a window of its own, and the page waits for the
+    connection. Raises EmailMissing if nobody could be connected anyway.
     """
     if launch.lti_consumer.account_match == LtiConsumer.AccountMatch.EMAIL:
         _check_email(launch)
@@ -58,7 +63,7 @@ def ask_to_sign_in(
         return render_page(
             "sign_in",
             context,
-            script="wait_for_link" if framed else None,
+            script="wait_for_connection" if framed else None,
             frame_ancestors=("'self'", *launch.frame_origins) if framed else (),
         )
 
@@ -69,7 +74,7 @@ def _check_email(launch: LtiLaunch) -> None:
     family = launch.message.get("tool_consumer_info_product_family_code")
     setting = email_setting(family)
     text = format_lazy("{} {}", EmailMissing.public_text, setting)
-    raise EmailMissing(setting).about(public_text=text)
+    raise EmailMissing(setting).with_details(public_text=text)
 
 
 def _to_confirmation(request: HttpRequest, handle: str, *, framed: bool) -> HttpResponseBase:
@@ -92,12 +97,12 @@ class AccountStartView(HandleView):
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Bind the handle to this browser and go to the confirmation, which asks to sign in."""
         check_origin(request)
-        launch.note_link_refusal("")
+        launch.record_connection_refusal("")
         return _to_confirmation(request, handle, framed=bool(request.POST.get("framed")))
 
 
 class AccountView(AccessMixin, HandleView):
-    """Names both identities and links them if the person says so; never framed."""
+    """Names both identities and connects them if the person says so; never framed."""
 
     http_method_names = ["get", "post"]
 
@@ -113,29 +118,29 @@ class AccountView(AccessMixin, HandleView):
         if (instead := self._instead(request, launch, handle)) is not None:
             return instead
         try:
-            lti_backend().may_link(request.user, launch)
-        except LinkRefused as refusal:
-            return self._refuse_link(request, launch, refusal)
-        return self._page("confirm_link", request, launch)
+            lti_backend().may_connect(request.user, launch)
+        except ConnectionRefused as refusal:
+            return self._refuse_connection(request, launch, refusal)
+        return self._page("confirm_connection", request, launch)
 
     @method_decorator(csrf_protect)
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """Link, decline, or sign out to sign in with another account."""
+        """Connect, decline, or sign out to sign in with another account."""
         if (instead := self._instead(request, launch, handle)) is not None:
             return instead
         if "confirm" not in request.POST:
-            launch.note_link_refusal(LinkDeclined.code)
-            return self._refuse_link(request, launch, LinkDeclined())
+            launch.record_connection_refusal(ConnectionDeclined.code)
+            return self._refuse_connection(request, launch, ConnectionDeclined())
         try:
-            self._link(request, launch)
-        except LinkRefused as refusal:
-            return self._refuse_link(request, launch, refusal)
+            self._connect(request, launch)
+        except ConnectionRefused as refusal:
+            return self._refuse_connection(request, launch, refusal)
         return self._go_on(request, launch, handle)
 
     def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """A reload, after the course's frame has gone on, says again how it ended."""
         if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
-            return self._page("linked", request, launch)
+            return self._page("connected", request, launch)
         return super().used(request, launch, handle)
 
     def _instead(
@@ -146,7 +151,7 @@ class AccountView(AccessMixin, HandleView):
         if not launch.needs_account:
             return self._go_on(request, launch, handle)
         if "another" in request.POST:
-            launch.note_link_refusal("")
+            launch.record_connection_refusal("")
             logout(request)
         if not request.user.is_authenticated:
             return self.handle_no_permission()
@@ -156,13 +161,13 @@ class AccountView(AccessMixin, HandleView):
 
     def _go_on(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         if _is_for_frame(request):
-            return self._page("linked", request, launch)
+            return self._page("connected", request, launch)
         return SeeOther(reverse("lti_provider:enter", args=[handle]))
 
-    def _link(self, request: HttpRequest, launch: LtiLaunch) -> None:
+    def _connect(self, request: HttpRequest, launch: LtiLaunch) -> None:
         user: Any = request.user
-        lti_backend().may_link(user, launch)
-        lti_user, is_new = LtiUser.objects.link(
+        lti_backend().may_connect(user, launch)
+        lti_user, is_new = LtiUser.objects.connect(
             launch.lti_consumer,
             launch.message.user_id,
             launch.user_digest,
@@ -170,15 +175,15 @@ class AccountView(AccessMixin, HandleView):
             sessions.address_of(request),
         )
         if is_new:
-            user_linked.send(sender=LtiUser, request=request, lti_user=lti_user, launch=launch)
+            user_connected.send(sender=LtiUser, request=request, lti_user=lti_user, launch=launch)
 
-    def _refuse_link(
-        self, request: HttpRequest, launch: LtiLaunch, refusal: LinkRefused
+    def _refuse_connection(
+        self, request: HttpRequest, launch: LtiLaunch, refusal: ConnectionRefused
     ) -> HttpResponse:
         return refuse(
             request,
             self.with_what_is_known(refusal),
-            lambda: self._page("link_refused", request, launch, refusal),
+            lambda: self._page("connection_refused", request, launch, refusal),
         )
 
     def _page(
@@ -186,14 +191,14 @@ class AccountView(AccessMixin, HandleView):
         name: str,
         request: HttpRequest,
         launch: LtiLaunch,
-        refusal: LinkRefused | None = None,
+        refusal: ConnectionRefused | None = None,
     ) -> HttpResponse:
         context = {
             "launch": launch,
             "account": _account_name(request.user),
             "csrf_token": get_token(request),
             "refusal": refusal,
-            "declined": isinstance(refusal, LinkDeclined),
+            "declined": isinstance(refusal, ConnectionDeclined),
             "back": launch.return_url,
         }
         with translation.override(launch.locale or translation.get_language()):
@@ -220,7 +225,7 @@ class AccountStateView(DecoratedView):
 
     @answer_outages
     def get(self, request: HttpRequest, handle: str) -> HttpResponse:
-        """``state``: waiting, linked, declined, or ended."""
+        """``state``: waiting, connected, declined, or ended."""
         given = request.headers.get("X-Lti-Secret", "")
         launch = LtiLaunch.objects.with_handle(handle)
         if launch is None or not constant_time_compare(given, _poll_secret(handle)):
@@ -233,12 +238,12 @@ def _state(launch: LtiLaunch) -> str:
     if over or not launch.lti_consumer.is_active:
         return "ended"
     if not launch.needs_account:
-        return "linked"
-    return "declined" if launch.link_refusal_code else "waiting"
+        return "connected"
+    return "declined" if launch.connection_refusal_code else "waiting"
 
 
 class ConnectionsView(DecoratedView):
-    """The learner's page of LTI connections: what is linked, and how to undo it."""
+    """The learner's page of LTI connections: what is connected, and how to undo it."""
 
     http_method_names = ["get", "post"]
     decorators = (never_cache, csrf_protect, non_atomic_requests)
@@ -246,10 +251,10 @@ class ConnectionsView(DecoratedView):
     @answer_outages
     @method_decorator(login_required)
     def get(self, request: HttpRequest) -> HttpResponse:
-        """List the links of the account that is signed in."""
+        """List the connections of the account that is signed in."""
         user: Any = request.user
         context = {
-            "links": self._links(user),
+            "connections": self._find_connections(user),
             "account": _account_name(user),
             "csrf_token": get_token(request),
         }
@@ -258,15 +263,17 @@ class ConnectionsView(DecoratedView):
     @answer_outages
     @method_decorator(login_required)
     def post(self, request: HttpRequest) -> HttpResponseBase:
-        """End the link named ``link``."""
+        """End the connection named ``connection``."""
         user: Any = request.user
-        number = request.POST.get("link")
-        for lti_user in self._links(user):
+        number = request.POST.get("connection")
+        for lti_user in self._find_connections(user):
             if str(lti_user.pk) == number:
-                lti_user.unlink(LtiLinkEvent.How.BY_PERSON, user, sessions.address_of(request))
+                lti_user.disconnect(
+                    LtiConnectionEvent.How.BY_PERSON, user, sessions.address_of(request)
+                )
         # Of a session that this ended, the page asks to sign in.
         return SeeOther(request.path)
 
-    def _links(self, user: Any) -> QuerySet[LtiUser]:
-        linked = LtiUser.objects.filter(user=user, linked_at__isnull=False)
-        return linked.select_related("lti_consumer").order_by("pk")
+    def _find_connections(self, user: Any) -> QuerySet[LtiUser]:
+        connected = LtiUser.objects.filter(user=user, connected_at__isnull=False)
+        return connected.select_related("lti_consumer").order_by("pk")

@@ -86,7 +86,7 @@ class EnterView(HandleView):
     def _ask(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
         context = {
             "title": launch.message.get("resource_link_title"),
-            "platform": launch.lti_consumer.consumer_name,
+            "lms": launch.lti_consumer.consumer_name,
             "signed_in": request.user.get_username(),
             "csrf_token": get_token(request),
             "back": launch.return_url,
@@ -115,10 +115,10 @@ class EnterView(HandleView):
             raise ImproperlyConfigured(
                 "Add 'lti_provider.backends.LtiBackend' to AUTHENTICATION_BACKENDS."
             )
-        launch.resource_link = LtiResourceLink.objects.keep(
+        launch.resource_link = LtiResourceLink.objects.sync_from_launch(
             launch.lti_consumer, launch.message, launch.resource_link
         )
-        result = LtiResult.objects.keep(
+        result = LtiResult.objects.sync_from_launch(
             launch.lti_consumer,
             launch.message,
             user_digest=launch.user_digest,
@@ -137,7 +137,7 @@ class EnterView(HandleView):
         response = SeeOther(sessions.url_of(launch))
         frames.unbind(request, response, request.path)
         if framed:
-            frames.FrameMarker.of(launch).leave(request, response)
+            frames.FrameMarker.of(launch).set_cookie(request, response)
         if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
             response.set_cookie(
                 settings.LANGUAGE_COOKIE_NAME,

@@ -10,6 +10,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
     ConsumerInactive,
     ForeignOrigin,
@@ -19,7 +20,6 @@ from lti_provider.exceptions import (
     UnknownHandle,
 )
 from lti_provider.models import LtiLaunch
-from lti_provider.reports import LaunchReporterFilter
 from lti_provider.views.decorated import DecoratedView, Decorators, R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import refuse
@@ -65,7 +65,7 @@ class HandleView(DecoratedView):
 
     def with_what_is_known(self, refusal: R) -> R:
         if self.launch is not None:
-            refusal.about(
+            refusal.with_details(
                 consumer=self.launch.lti_consumer,
                 message=self.launch.message,
                 foreign_origin=self.launch.foreign_origin,

@@ -23,6 +23,7 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider import frames, oauth
 from lti_provider.cartridge import Cartridge
 from lti_provider.conf import conf
+from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
     LaunchRefused,
     OtherInstallation,
@@ -33,7 +34,6 @@ from lti_provider.exceptions import (
 from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.pages import render_page
-from lti_provider.reports import LaunchReporterFilter
 from lti_provider.views.cartridge import render_cartridge, site_cartridge
 from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
@@ -108,7 +108,7 @@ class LaunchView(DecoratedView):
         if self.verified is not None:
             known = {"consumer": self.consumer, "form": self.verified.form}
             signed_with = self.verified.signed_with
-            refusal.about(**known, message=self.message, signed_with=signed_with)
+            refusal.with_details(**known, message=self.message, signed_with=signed_with)
         return refusal
 
     def get_success_url(self) -> str:
@@ -144,7 +144,7 @@ class LaunchView(DecoratedView):
         installation = self._find_installation(message)
         foreign_origin = self._foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
-            raise UserAccountRequired(_("The LMS sent no user_id, so no account can be linked."))
+            raise UserAccountRequired(_("The LMS sent no user_id, so no account can be connected."))
         target = self._checked_target()
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.

@@ -16,9 +16,9 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events, oauth
 from lti_provider.exceptions import (
+    ConnectionRefused,
     InvalidSignature,
     LaunchRefused,
-    LinkRefused,
     ReturnableRefusal,
     SecretUnreadable,
     SiteUnavailable,
@@ -27,7 +27,7 @@ from lti_provider.exceptions import (
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
-from lti_provider.signals import launch_refused, link_refused
+from lti_provider.signals import connection_refused, launch_refused
 
 _MESSAGE_LENGTH = 300
 # What the integers of every database hold.
@@ -51,7 +51,7 @@ def refuse(
     """
     consumer = None if refusal.consumer is None else refusal.consumer.pk
     events.report(events.LAUNCH_REFUSED, code=refusal.code, consumer=consumer)
-    signal = link_refused if isinstance(refusal, LinkRefused) else launch_refused
+    signal = connection_refused if isinstance(refusal, ConnectionRefused) else launch_refused
     is_outage = isinstance(refusal, SiteUnavailable)
     # A receiver may need the database that has just failed.
     send = signal.send_robust if is_outage else signal.send
@@ -81,10 +81,10 @@ def _answer(refusal: LaunchRefused) -> HttpResponse:
     # Unknown keys, lost secrets and wrong signatures look the same from outside.
     same = isinstance(refusal, UnknownConsumerKey | SecretUnreadable)
     shown = InvalidSignature if same else refusal
-    platform = refusal.consumer.consumer_name if message is not None else ""
+    lms = refusal.consumer.consumer_name if message is not None else ""
     return render_page(
         "refused",
-        {"text": shown.public_text, "code": shown.code, "back": back, "platform": platform},
+        {"text": shown.public_text, "code": shown.code, "back": back, "lms": lms},
         status=shown.status,
     )
 
@@ -143,7 +143,7 @@ def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
         details["message_pairs"] = kept.pairs
     if isinstance(refusal, InvalidSignature):
         diagnosis = oauth.diagnose(request, refusal.form, refusal.consumer)
-        refusal.about(hint=diagnosis.cause)
+        refusal.with_details(hint=diagnosis.cause)
         details["base_string"] = diagnosis.base_string
     return details
 

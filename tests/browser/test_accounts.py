@@ -1,4 +1,4 @@
-"""Signing in and linking an account, from a frame of the course to the content in that frame."""
+"""Signing in and connecting an account, from a frame of the course to the content in that frame."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -142,7 +142,7 @@ def test_declining_is_told_in_the_frame_and_can_be_taken_back(
     window = open_window(strict_browser, tab)
     log_in(window, "robin")
     window.get_by_role("button", name="No", exact=True).click()
-    expect(window.locator("code")).to_have_text("link_declined")
+    expect(window.locator("code")).to_have_text("connection_declined")
     note = framed(tab).get_by_text("You did not connect your account. You can try again.")
     expect(note).to_be_visible()
     assert not LtiUser.objects.exists()
@@ -177,7 +177,7 @@ def test_an_anonymous_session_in_the_frame_gives_way_to_the_account(
     expect_content(tab, "robin")
 
 
-def test_ending_a_link_ends_the_session_and_the_next_launch_asks(
+def test_ending_a_connection_ends_the_session_and_the_next_launch_asks(
     browser: BrowserContext, lms: Lms, tool: str, robin: User
 ) -> None:
     tab = open_course(browser, lms)

@@ -129,7 +129,7 @@ def test_a_launch_that_took_too_long_says_so(
     expect(framed(tab).locator("code")).to_have_text("launch_expired")
 
 
-def test_a_platform_that_says_nowhere_where_it_is_says_what_to_do(
+def test_a_lms_that_says_nowhere_where_it_is_says_what_to_do(
     strict_browser: BrowserContext, lms: Lms
 ) -> None:
     tab = strict_browser.new_page()

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
     from lti_provider import __version__
     from lti_provider.testing import FakeLms
-    from tests.linking import PASSWORD, link
+    from tests.connecting import PASSWORD, connect
 
     call_command("migrate", verbosity=0)
     campus = FakeLms.create(
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     )
     address = evening.fields["lis_person_contact_email_primary"]
     get_user_model().objects.create_user("kim", address, PASSWORD)
-    link(evening, "kim", user_id="kim")
+    connect(evening, "kim", user_id="kim")
 
     connection.close()
     with sqlite3.connect(connection.settings_dict["NAME"]) as database:

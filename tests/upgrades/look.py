@@ -46,5 +46,5 @@ if __name__ == "__main__":
         deliver_due()
         report["delivered"] = gradebook.grades
     kim = user_of(lms_of("evening", "moodle", "third secret"), user_id="kim")
-    report["linked account"] = kim == known["kim"]
+    report["connected account"] = kim == known["kim"]
     json.dump(report, sys.stdout, default=str)

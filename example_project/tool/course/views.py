@@ -38,7 +38,7 @@ def quiz(request, slug):
             attempt = form.save(request.user, request.lti.context if request.lti else None)
             if request.lti:
                 work = request.build_absolute_uri(attempt.get_absolute_url())
-                request.lti.submit_score(attempt.correct, attempt.total, url=work)
+                request.lti.submit_score(attempt.correct, attempt.total, submission_url=work)
         messages.success(request, _("Your answers are stored."))
         return redirect(attempt)
     return render(request, "course/quiz.html", {"lesson": the_lesson, "form": form})

@@ -21,7 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.management.consumer import find_consumer
 from lti_provider.models import LtiConsumer, LtiInstallation
-from lti_provider.models.secret import unseal
+from lti_provider.models.secret import decrypt
 
 Row = dict[str, Any]
 
@@ -247,7 +247,7 @@ def _exported(consumer: LtiConsumer, secrets: bool) -> Row:
 @sensitive_variables()
 def _secrets_of(consumer: LtiConsumer) -> Row:
     try:
-        present, previous = (unseal(stored) for stored in consumer.stored_secrets)
+        present, previous = (decrypt(stored) for stored in consumer.stored_secrets)
     except SecretUnreadable as error:
         raise CommandError(f"{consumer}: {error.hint}") from None
     until = consumer.previous_secret_until

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand
 from django.db import Error
 
 from lti_provider.models import LtiResult
-from lti_provider.outcomes import Deliverer, Tally
+from lti_provider.outcomes import Deliverer, DeliveryReport
 from lti_provider.outcomes.delivery import WORKERS
 
 
@@ -54,20 +54,20 @@ class Command(BaseCommand):
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
-        self._report(deliverer.tally)
+        self._report(deliverer.report)
 
-    def _show(self, tally: Tally) -> None:
+    def _show(self, report: DeliveryReport) -> None:
         if self.stdout.isatty():
-            self.stdout.write(f"\r\x1b[K{_sentence(tally)}", ending="")
+            self.stdout.write(f"\r\x1b[K{_sentence(report)}", ending="")
             self.stdout.flush()
 
-    def _report(self, tally: Tally) -> None:
+    def _report(self, report: DeliveryReport) -> None:
         waiting = _count_waiting()
         if self.stdout.isatty():
             shown = "unknown" if waiting is None else waiting
-            self.stdout.write(f"\r\x1b[K{_sentence(tally)}; {shown} waiting")
+            self.stdout.write(f"\r\x1b[K{_sentence(report)}; {shown} waiting")
             return
-        line = {"event": "lti_deliver", **tally.as_dict(), "waiting": waiting}
+        line = {"event": "lti_deliver", **report.as_dict(), "waiting": waiting}
         self.stdout.write(json.dumps(line))
 
 
@@ -78,5 +78,5 @@ def _count_waiting() -> int | None:
     return None
 
 
-def _sentence(tally: Tally) -> str:
-    return f"{tally.delivered} delivered, {tally.retried} to be retried, {tally.failed} failed"
+def _sentence(report: DeliveryReport) -> str:
+    return f"{report.delivered} delivered, {report.retried} to be retried, {report.failed} failed"

@@ -8,16 +8,16 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from lti_provider.management.person import PersonCommand
-from lti_provider.models import Person
+from lti_provider.management.person import DataSubjectCommand
+from lti_provider.models import DataSubject
 
 
-class Command(PersonCommand):
+class Command(DataSubjectCommand):
     """Asks first, unless told not to."""
 
     help = (
         "Erases everything that LTI launches stored about one person. An account that a launch "
-        "made is deleted with all that hangs on it; a person's own account is only unlinked."
+        "made is deleted with all that hangs on it; a person's own account is only disconnected."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -29,7 +29,7 @@ class Command(PersonCommand):
         )
         parser.add_argument("--no-input", action="store_true", help="do not ask")
 
-    def handle_person(self, person: Person, **options: Any) -> None:
+    def handle_person(self, person: DataSubject, **options: Any) -> None:
         counts = {name: len(rows) for name, rows in person.export().items()}
         if not options["no_input"]:
             self.stdout.write(f"To be erased: {_told(counts)}.")

@@ -50,7 +50,7 @@ class Command(BaseCommand):
             _ago(conf.guest_retention_days if guest_days is None else guest_days)
         )
         ended = LtiConsumer.objects.forget_secrets(before)
-        grades = LtiResult.objects.purge_nobodys()
+        grades = LtiResult.objects.purge_anonymized()
         self.stdout.write(
             f"Deleted {launches} launches received before {before:%Y-%m-%d %H:%M}, {guests} guest "
             f"accounts, {ended} previous secrets and {grades} grades of erased people; "

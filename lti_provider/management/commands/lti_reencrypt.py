@@ -9,7 +9,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
 from lti_provider.models import LtiConsumer
-from lti_provider.models.secret import seal, unseal_all
+from lti_provider.models.secret import decrypt_all, encrypt
 
 _FIELDS = ("consumer_secret", "previous_secret")
 
@@ -39,9 +39,9 @@ class Command(BaseCommand):
 
 @sensitive_variables()
 def _reencrypt(pk: int, field: str, stored: str) -> bool | None:
-    (text,) = unseal_all(stored)
+    (text,) = decrypt_all(stored)
     if not text:
         return None if text is None else False
     # Only what was read is replaced: a rotation meanwhile wins.
     same = LtiConsumer.objects.filter(pk=pk, **{field: stored})
-    return bool(same.update(**{field: seal(text)}))
+    return bool(same.update(**{field: encrypt(text)}))

@@ -18,7 +18,7 @@
     } catch {
       // Offline for a moment: ask again.
     }
-    if (state === "linked") {
+    if (state === "connected") {
       location.replace(enterUrl);
       return;
     }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Platform:
+class LmsProduct:
     """One make of LMS.
 
     ``steps`` hold ``{launch_url}``, ``{key}``, ``{secret}``, ``{cartridge_url}``, ``{name}`` and
@@ -32,8 +32,8 @@ class Platform:
     good_to_know: _StrPromise | str = ""
 
 
-PLATFORMS = (
-    Platform(
+PRODUCTS = (
+    LmsProduct(
         code="canvas",
         name="Canvas",
         family="canvas",
@@ -49,7 +49,7 @@ PLATFORMS = (
         email=_("In Canvas: the app's privacy level “Email only” or “Public”."),
         good_to_know=_("By URL, the privacy level is the one that the cartridge names."),
     ),
-    Platform(
+    LmsProduct(
         code="moodle",
         name="Moodle",
         family="moodle",
@@ -84,7 +84,7 @@ PLATFORMS = (
             "in all of them, or accept both names under “Accepted installations”."
         ),
     ),
-    Platform(
+    LmsProduct(
         code="blackboard",
         name="Blackboard Learn",
         family="blackboardlearn",
@@ -99,7 +99,7 @@ PLATFORMS = (
         ),
         email=_("In Blackboard: “User fields to send: Email address” of the provider."),
     ),
-    Platform(
+    LmsProduct(
         code="brightspace",
         name="Brightspace",
         family="desire2learn",
@@ -116,7 +116,7 @@ PLATFORMS = (
         ),
         email=_("In Brightspace: the tool's security setting “Send user email to tool”."),
     ),
-    Platform(
+    LmsProduct(
         code="sakai",
         name="Sakai",
         family="sakai",
@@ -130,7 +130,7 @@ PLATFORMS = (
         ),
         email=_("In Sakai: the tool's setting “Send email addresses to external tool”."),
     ),
-    Platform(
+    LmsProduct(
         code="open_edx",
         name="Open edX",
         family="openedx",
@@ -156,7 +156,7 @@ PLATFORMS = (
 )
 
 _OTHER_EMAIL = _(
-    "The tool's privacy setting in the learning platform has to share the e-mail address "
+    "The tool's privacy setting in the LMS has to share the e-mail address "
     "(Open edX: “Request user's email”)."
 )
 
@@ -164,4 +164,4 @@ _OTHER_EMAIL = _(
 def email_setting(family: str) -> _StrPromise:
     """What to change in an LMS that sends no e-mail, by its product family code."""
     wanted = "".join(family.lower().split())
-    return next((known.email for known in PLATFORMS if known.family == wanted), _OTHER_EMAIL)
+    return next((known.email for known in PRODUCTS if known.family == wanted), _OTHER_EMAIL)

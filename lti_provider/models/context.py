@@ -50,7 +50,7 @@ def link_digest(message: LaunchMessage) -> str:
 
 
 class LtiResourceLinkQuerySet(PrimaryQuerySet["LtiResourceLink"]):
-    def keep(
+    def sync_from_launch(
         self, consumer: LtiConsumer, message: LaunchMessage, known: LtiResourceLink | None
     ) -> LtiResourceLink:
         """The link of a launch, with its course, brought up to date; ``known`` saves a read."""

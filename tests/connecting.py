@@ -1,4 +1,4 @@
-"""What a person does to link an account: a frame of the course, a window of the browser."""
+"""What a person does to connect an account: a frame of the course, a window of the browser."""
 
 import re
 from dataclasses import dataclass, field
@@ -98,8 +98,8 @@ def to_confirmation(window: Window, ask_page: Any, username: str) -> Any:
     return window.sign_in(window.follow(window.start(ask_page)), username)
 
 
-def link(lms: FakeLms, username: str, **changes: Any) -> Course:
-    """Link the LMS's person to an account and open the activity in the frame."""
+def connect(lms: FakeLms, username: str, **changes: Any) -> Course:
+    """Connect the LMS's person to an account and open the activity in the frame."""
     course, window = Course(lms), Window()
     ask_page = course.open(**changes)
     window.press(to_confirmation(window, ask_page, username), "confirm")

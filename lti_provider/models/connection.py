@@ -1,4 +1,4 @@
-"""LtiLinkEvent: who linked or unlinked which account, when, from where and how."""
+"""LtiConnectionEvent: who connected or disconnected which account, when, from where and how."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.primary import PrimaryQuerySet
 
 
-class LtiLinkEvent(models.Model):
-    """One line of the history of links, kept for the administrator."""
+class LtiConnectionEvent(models.Model):
+    """One line of the history of connections, kept for the administrator."""
 
     class Kind(models.TextChoices):
-        LINKED = "linked", _("Linked")
-        UNLINKED = "unlinked", _("Unlinked")
+        CONNECTED = "connected", _("Connected")
+        DISCONNECTED = "disconnected", _("Disconnected")
 
     class How(models.TextChoices):
         CONFIRMED = "confirmed", _("The person signed in and confirmed")
@@ -27,14 +27,14 @@ class LtiLinkEvent(models.Model):
         LtiConsumer,
         # The history tells who could open which account, and which accounts launches made.
         on_delete=models.PROTECT,
-        related_name="lti_link_events",
+        related_name="lti_connection_events",
         verbose_name=_("LTI consumer"),
     )
     lti_user_id = models.CharField(_("LTI user id"), max_length=IDENTIFIER_LENGTH)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.CASCADE,
-        related_name="lti_link_events",
+        related_name="lti_connection_events",
         db_index=False,
         verbose_name=_("account"),
     )
@@ -42,10 +42,10 @@ class LtiLinkEvent(models.Model):
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
         null=True,
-        related_name="former_lti_link_events",
+        related_name="former_lti_connection_events",
         verbose_name=_("anonymous account before"),
     )
-    kind = models.CharField(_("kind"), max_length=8, choices=Kind)
+    kind = models.CharField(_("kind"), max_length=12, choices=Kind)
     how = models.CharField(_("how"), max_length=16, choices=How)
     done_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -57,13 +57,13 @@ class LtiLinkEvent(models.Model):
     address = models.GenericIPAddressField(_("from address"), null=True)
     happened_at = models.DateTimeField(_("at"), auto_now_add=True)
 
-    objects = PrimaryQuerySet["LtiLinkEvent"].as_manager()
+    objects = PrimaryQuerySet["LtiConnectionEvent"].as_manager()
 
     class Meta:
         base_manager_name = "objects"
-        verbose_name = _("link event")
-        verbose_name_plural = _("history of links")
-        indexes = (models.Index(fields=("user", "kind"), name="lti_link_event_of_user"),)
+        verbose_name = _("connection event")
+        verbose_name_plural = _("history of connections")
+        indexes = (models.Index(fields=("user", "kind"), name="lti_connection_event_of_user"),)
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.lti_user_id}"

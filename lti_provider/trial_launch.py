@@ -17,7 +17,7 @@ from lti_provider.message import Pairs, Role
 from lti_provider.models import LtiConsumer
 from lti_provider.oauth import sign_launch
 
-_SALT = "lti_provider.rehearsal"
+_SALT = "lti_provider.trial_launch"
 
 #: Who launches, and what their course and person are called.
 TRY_IT = "Try it"
@@ -27,7 +27,7 @@ ROLES = (Role.LEARNER, Role.INSTRUCTOR, Role.TEACHING_ASSISTANT, Role.ADMINISTRA
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rehearsal:
+class TrialLaunch:
     """One such launch; ``title`` is what course and person are called."""
 
     consumer: LtiConsumer
@@ -94,7 +94,7 @@ class Rehearsal:
 def own_user_ids(consumer: LtiConsumer) -> frozenset[str]:
     """The persons of our own launches of a consumer: they say nothing about its LMS."""
     return frozenset(
-        Rehearsal(consumer=consumer, role=role, title=title).user_id
+        TrialLaunch(consumer=consumer, role=role, title=title).user_id
         for title in (TRY_IT, DOCTOR)
         for role in ROLES
     )

@@ -1,4 +1,4 @@
-"""Link one person by e-mail, another by confirmation alone, in a database of this process."""
+"""Connect one person by e-mail, another by confirmation alone, in a database of this process."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
     from lti_provider.models import LtiUser
     from lti_provider.testing import PROFILES, FakeLms
-    from tests.linking import Course, Window
+    from tests.connecting import Course, Window
 
     call_command("migrate", verbosity=0)
     model = get_user_model()
@@ -32,10 +32,10 @@ if __name__ == "__main__":
         if page.status_code == 200:
             window.press(page, "confirm")
             content = course.look_again(ask)
-            linked = LtiUser.objects.get(lti_consumer=lms.consumer)
-            report[match] = [content.content.decode(), str(linked.user.pk) == str(user.pk)]
+            connected = LtiUser.objects.get(lti_consumer=lms.consumer)
+            report[match] = [content.content.decode(), str(connected.user.pk) == str(user.pk)]
             course.frame.get("/content/")
-            linked.unlink("person", user, None)
+            connected.disconnect("person", user, None)
             report[match].append("_auth_user_id" in course.frame.session)
             course.frame.get("/lti/connections/")
             report[match].append("_auth_user_id" in course.frame.session)
