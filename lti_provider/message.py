@@ -44,7 +44,7 @@ _CORE_PREFIXES = (
     "content_item_",
 )
 _PERSONAL_NAMES = frozenset({"user_image", "custom_canvas_user_login_id"})
-# `$Canvas.module.id`, `$DataSubject.email.primary`: a variable that the LMS did not fill in.
+# `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
 _UNRESOLVED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
 
 

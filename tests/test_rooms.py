@@ -13,7 +13,7 @@ ROWS = (
     {"message", "outcome_xml", "events", "products", "cartridge"},
     {"models"},
     {"oauth"},
-    {"sessions", "frames", "pages", "error_reports", "outcomes", "trial_launch"},
+    {"sessions", "frames", "pages", "error_reports", "outcomes", "privacy", "trial_launch"},
     {"backends", "status"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class

@@ -18,7 +18,8 @@ from django.views.decorators.http import require_POST
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
-from lti_provider.models import DataSubject, LtiConnectionEvent, LtiResourceLink, LtiUser
+from lti_provider.models import LtiConnectionEvent, LtiResourceLink, LtiUser
+from lti_provider.privacy import DataSubject
 from lti_provider.sessions import address_of
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     )
     def export(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> HttpResponse:
         """A JSON file, a person an entry."""
-        exported = [DataSubject.of_lti_user(each).export() for each in _with_account(queryset)]
+        exported = [DataSubject.from_lti_user(each).export() for each in _with_account(queryset)]
         response = JsonResponse(exported, safe=False, json_dumps_params={"indent": 2})
         response.headers["Content-Disposition"] = 'attachment; filename="lti-users.json"'
         response.headers["Cache-Control"] = "no-store"
@@ -109,7 +110,7 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     )
     def erase(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> HttpResponse | None:
         """Ask first; accounts that launches made go too."""
-        people = [DataSubject.of_lti_user(each) for each in _with_account(queryset)]
+        people = [DataSubject.from_lti_user(each) for each in _with_account(queryset)]
         if "confirm" not in request.POST:
             return self._ask_to_erase(request, people)
         for person in people:
