@@ -100,7 +100,7 @@ class FrameMarker:
         """The marker with the origins that the consumer has now, in one read."""
         active = LtiConsumer.objects.filter(pk=self.consumer, is_active=True)
         consumer = active.only("frame_origins").first()
-        origins = consumer.origins_with(self.return_origin) if consumer is not None else ()
+        origins = consumer.get_frame_origins(self.return_origin) if consumer is not None else ()
         return type(self)(self.consumer, self.return_origin, origins)
 
     def set_cookie(self, request: HttpRequest, response: HttpResponseBase) -> None:

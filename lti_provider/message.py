@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import ClassVar, Self
-from urllib.parse import SplitResult, urlsplit
 
 from django.utils.text import format_lazy
 from django.utils.translation import get_supported_language_variant
@@ -21,6 +20,7 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
+from lti_provider.origins import get_origin, is_http_url
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -418,19 +418,18 @@ class LaunchMessage:
         """
         name = "content_item_return_url" if self.is_selection else "launch_presentation_return_url"
         url = self.get(name)
-        return url if len(url) <= RETURN_URL_LENGTH and _split_http_url(url) else None
+        return url if len(url) <= RETURN_URL_LENGTH and is_http_url(url) else None
 
     @cached_property
     def return_origin(self) -> str | None:
         """Origin (RFC 6454) of ``return_url``."""
-        parts = _split_http_url(self.return_url or "")
-        return f"{parts.scheme}://{_host_and_port(parts)}" if parts else None
+        return get_origin(self.return_url or "") or None
 
     @property
     def outcome_service_url(self) -> str:
         """Where the LMS takes scores (LTI 1.1 §6): absolute and http(s), else empty."""
         url = self.get("lis_outcome_service_url")
-        return url if _split_http_url(url) else ""
+        return url if is_http_url(url) else ""
 
     @property
     def result_sourcedid(self) -> str:
@@ -446,39 +445,3 @@ class LaunchMessage:
 
     def __repr__(self) -> str:
         return f"<LaunchMessage of {len(self.pairs)} pairs>"
-
-
-def host_of(url: str) -> str:
-    """The host of an http(s) URL in lower case, with its port if that is not the scheme's.
-
-    Empty for what is no plain absolute URL.
-    """
-    parts = _split_http_url(url)
-    return _host_and_port(parts) if parts else ""
-
-
-_HTTP_URL = re.compile(r"https?://[\x21\x23-\x3b\x3d\x3f-\x5b\x5d-\x7e]+", re.IGNORECASE)
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
-
-
-# A launch asks of its two URLs again and again, and the next one often has the same.
-@lru_cache(maxsize=256)
-def _split_http_url(url: str) -> SplitResult | None:
-    # A browser reads a backslash as a slash and drops tabs: what is not plain is not followed.
-    if not _HTTP_URL.fullmatch(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        _port = parts.port
-    except ValueError:
-        return None
-    if parts.username is not None or not _HOST.fullmatch(parts.hostname or ""):
-        return None
-    return parts
-
-
-def _host_and_port(parts: SplitResult) -> str:
-    name = (parts.hostname or "").lower()
-    host = f"[{name}]" if ":" in name else name
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{host}:{parts.port}" if parts.port not in (None, default) else host

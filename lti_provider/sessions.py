@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
 from django.db import models
@@ -19,6 +19,7 @@ from django.http import HttpRequest
 from lti_provider.conf import conf
 from lti_provider.models import LtiLaunch, LtiUser
 from lti_provider.models.user import is_staff
+from lti_provider.origins import add_query, contains_path
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -135,10 +136,7 @@ def may_be_framed_by(request: HttpRequest, consumer: str) -> bool:
 
 def url_of(launch: LtiLaunch) -> str:
     """The launch's page, with the parameter that names the launch."""
-    parts = urlsplit(launch.target)
-    named = f"{LAUNCH_PARAMETER}={launch.pk}"
-    query = f"{parts.query}&{named}" if parts.query else named
-    return urlunsplit(parts._replace(query=query))
+    return add_query(launch.target, f"{LAUNCH_PARAMETER}={launch.pk}")
 
 
 def has_launches(request: HttpRequest) -> bool:
@@ -202,7 +200,7 @@ def _current_pk(request: HttpRequest) -> int | None:
     containing = [
         (len(path), order, pk)
         for order, (pk, path, _person) in enumerate(remembered)
-        if request.path == path or request.path.startswith(path.rstrip("/") + "/")
+        if contains_path(path, request.path)
     ]
     if containing:
         return max(containing)[2]

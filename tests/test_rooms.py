@@ -9,7 +9,7 @@ pytestmark = pytest.mark.once
 PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
-    {"exceptions", "conf", "signals"},
+    {"exceptions", "conf", "origins", "signals"},
     {"message", "outcome_xml", "events", "products", "cartridge"},
     {"models"},
     {"oauth"},

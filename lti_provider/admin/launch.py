@@ -19,7 +19,7 @@ from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import LaunchRefused, OtherInstallation, UnknownFrameOrigin
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.models.consumer import normalize_origin
+from lti_provider.origins import normalize_origin
 
 if TYPE_CHECKING:
     LaunchModelAdmin = admin.ModelAdmin[LtiLaunch]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -22,12 +20,13 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events
 from lti_provider.conf import conf
-from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData, host_of
+from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.secret import SecretField, decrypt_all
+from lti_provider.origins import get_host, is_path, normalize_origin
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -59,9 +58,6 @@ _CREDENTIALS = (
     "rotations",
 )
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-_PATH = re.compile(r"/[^\s?#\\]*")
-
 
 def generate_key() -> str:
     """A consumer key that needs no escaping anywhere: 96 random bits."""
@@ -73,29 +69,6 @@ def generate_secret() -> str:
     return secrets.token_hex(32)
 
 
-def normalize_origin(text: str) -> str:
-    """An origin (RFC 6454) as browsers write it: lower case, no default port, no path.
-
-    Raises ValidationError for anything else, wildcards included.
-    """
-    invalid = ValidationError(
-        _("“%(text)s” is not an origin such as https://lms.example.edu or http://localhost:8080."),
-        code="invalid_origin",
-        params={"text": text},
-    )
-    try:
-        parts = urlsplit(text.strip().rstrip("/").lower())
-        port = parts.port
-    except ValueError:
-        raise invalid from None
-    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.rstrip(":")
-    bare = not (parts.path or parts.query or parts.fragment)
-    if parts.scheme not in ("http", "https") or not bare or not _HOST.fullmatch(host):
-        raise invalid
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
-
-
 def validate_frame_origins(text: str) -> None:
     """Refuse lines that are no origins, with what to write instead."""
     for line in text.split():
@@ -105,7 +78,7 @@ def validate_frame_origins(text: str) -> None:
 def validate_launch_targets(text: str) -> None:
     """Refuse lines that are no paths from the site's root."""
     for line in text.splitlines():
-        if line.strip() and not _PATH.fullmatch(line.strip()):
+        if line.strip() and not is_path(line.strip()):
             raise ValidationError(
                 _("“%(text)s” is not a path such as /courses/algebra/."),
                 code="invalid_path",
@@ -116,7 +89,7 @@ def validate_launch_targets(text: str) -> None:
 def validate_outcome_hosts(text: str) -> None:
     """Refuse lines that are no hosts."""
     for line in text.split():
-        if host_of(f"https://{line}/") != line.lower().removesuffix(":443"):
+        if get_host(f"https://{line}/") != line.lower().removesuffix(":443"):
             raise ValidationError(
                 _("“%(text)s” is not a host such as lms.example.edu or localhost:8080."),
                 code="invalid_host",
@@ -558,15 +531,11 @@ class LtiConsumer(models.Model):
         """
         if self.origin_check == self.OriginCheck.OFF or origin in ("", "null"):
             return False
-        own = self.origins_of(message)
+        own = self.get_frame_origins(message.return_origin)
         return bool(own) and origin.lower() not in own
 
-    def origins_of(self, message: LaunchMessage) -> tuple[str, ...]:
-        """The LMS's origins: the consumer's, else that of the message's return URL."""
-        return self.origins_with(message.return_origin)
-
-    def origins_with(self, return_origin: str | None) -> tuple[str, ...]:
-        """The LMS's origins, where ``return_origin`` is that of a signed return URL."""
+    def get_frame_origins(self, return_origin: str | None) -> tuple[str, ...]:
+        """The LMS's origins: the consumer's, else ``return_origin``, of the signed return URL."""
         return self.frame_origin_list or ((return_origin,) if return_origin else ())
 
     def find_installation(self, guid: str) -> LtiInstallation | None:

@@ -346,7 +346,7 @@ class LtiLaunch(models.Model):
     @property
     def frame_origins(self) -> tuple[str, ...]:
         """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
-        return self.lti_consumer.origins_of(self.message)
+        return self.lti_consumer.get_frame_origins(self.message.return_origin)
 
     def submit_score(
         self,

@@ -22,7 +22,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from lti_provider.message import host_of
+from lti_provider.origins import get_host, get_port
 
 BODY_LIMIT = 64 * 1024
 _HEADER_LIMIT = 64 * 1024
@@ -78,7 +78,7 @@ def post(
     Only to one of ``hosts``, and only to a public address or one in ``networks``. Raises
     EgressError.
     """
-    host = host_of(url)
+    host = get_host(url)
     if not host or host not in hosts:
         raise Forbidden("host_not_known", host)
     deadline = _Deadline(timeout)
@@ -119,7 +119,7 @@ class _Deadline:
 
 def _connect(url: str, networks: Networks, deadline: _Deadline) -> socket.socket:
     parts = urlsplit(url)
-    name, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
+    name, port = parts.hostname or "", get_port(url)
     allowed = [
         address
         for address in _resolve(name, port, deadline)
@@ -210,7 +210,7 @@ def _exchange(
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.putrequest("POST", target, skip_host=True, skip_accept_encoding=True)
     ours = {
-        "Host": host_of(url),
+        "Host": get_host(url),
         "Accept-Encoding": "identity",
         "Connection": "close",
         "Content-Length": str(len(body)),
