@@ -27,7 +27,7 @@ from lti_provider.models import (
     LtiResult,
     LtiUser,
 )
-from lti_provider.models.context import link_digest
+from lti_provider.models.context import digest_link
 from lti_provider.models.digest import digest
 from lti_provider.origins import get_host
 from lti_provider.testing import PROFILES, sign_launch
@@ -218,7 +218,7 @@ class Bench:
             nonce_digest=secrets.token_hex(32),
             handle_digest=secrets.token_hex(32),
             user_digest=digest(user),
-            link_digest=link_digest(message),
+            link_digest=digest_link(message),
             message_pairs=kept.pairs,
             target="/content/quiz/1/",
         )

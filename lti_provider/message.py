@@ -56,7 +56,7 @@ _EMPTY_LINK = _(
 
 
 class PersonalData(StrEnum):
-    """How much of a person a consumer lets us keep."""
+    """Which personal data a consumer lets us keep."""
 
     NONE = "none"
     NAME = "name"
@@ -74,7 +74,7 @@ _KEPT = {
 
 
 class RoleNamespace(StrEnum):
-    """Where a role holds (LTI 1.1 appendix A)."""
+    """The vocabulary of a role: course, institution or system (LTI 1.1 appendix A)."""
 
     CONTEXT = "urn:lti:role:ims/lis/"
     INSTITUTION = "urn:lti:instrole:ims/lis/"
@@ -147,18 +147,18 @@ class Role:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read one entry of ``roles``; an unknown one is kept and gives nothing."""
+        """Read one entry of ``roles``; an unknown one is kept and equals none of the constants."""
         for namespace in _HANDLES:
             if text[: len(namespace)].lower() == namespace.value:
-                return cls._in(namespace, text[len(namespace) :])
+                return cls._from_path(namespace, text[len(namespace) :])
         bare = text.partition("/")[0].lower()
         for namespace in _HANDLES:
             if (namespace, bare) in _CANONICAL:
-                return cls._in(namespace, text)
+                return cls._from_path(namespace, text)
         return cls(RoleNamespace.UNKNOWN, text)
 
     @classmethod
-    def _in(cls, namespace: RoleNamespace, path: str) -> Self:
+    def _from_path(cls, namespace: RoleNamespace, path: str) -> Self:
         name, _slash, sub_role = path.partition("/")
         return cls(namespace, _CANONICAL.get((namespace, name.lower()), name), sub_role)
 
@@ -201,7 +201,7 @@ def is_lti_name(name: str) -> bool:
 
 
 def is_personal_name(name: str, kept: PersonalData = PersonalData.NONE) -> bool:
-    """Whether a consumer that keeps ``kept`` keeps nothing of this parameter.
+    """Whether this parameter is personal and not kept under the policy ``kept``.
 
     What LTI does not define may hold anything about a person.
     """
@@ -290,7 +290,7 @@ class LaunchMessage:
 
     @property
     def identity_pairs(self) -> Pairs:
-        """Names and e-mail: what a person recognizes himself by when connecting an account."""
+        """Names and e-mail, shown to the person who connects an account."""
         shown = _NAME_PARAMETERS | {"lis_person_contact_email_primary"}
         return tuple(pair for pair in self.pairs if pair[0] in shown)
 
@@ -345,17 +345,17 @@ class LaunchMessage:
 
     @property
     def is_learner(self) -> bool:
-        """Learner in this context."""
+        """Whether the person is a learner in this context."""
         return self.has_role(Role.LEARNER)
 
     @property
     def is_instructor(self) -> bool:
-        """Instructor in this context; a professor elsewhere is not."""
+        """Whether the person is an instructor in this context; a role elsewhere does not count."""
         return self.has_role(Role.INSTRUCTOR)
 
     @property
     def is_course_staff(self) -> bool:
-        """Who runs this course in any way; an administrator elsewhere does not."""
+        """Whether the person runs this course in any role; a role elsewhere does not count."""
         return any(map(self.has_role, _COURSE_STAFF))
 
     @cached_property

@@ -222,7 +222,7 @@ def test_the_same_id_in_another_lms_is_somebody_else(lms, learner):
 def test_a_similar_id_is_somebody_else(lms, learner, other_id):
     lms.launch(Client(), "/content/", user_id=other_id)
     own = get_user_model().objects.create_user("ada")
-    LtiUser.objects.get(user=account(other_id)).note(
+    LtiUser.objects.get(user=account(other_id)).record_event(
         LtiConnectionEvent.Kind.CONNECTED, LtiConnectionEvent.How.CONFIRMED, own, "192.0.2.9"
     )
     person = DataSubject.from_lms(lms.consumer, "canary-id")

@@ -70,13 +70,13 @@ def generate_secret() -> str:
 
 
 def validate_frame_origins(text: str) -> None:
-    """Refuse lines that are no origins, with what to write instead."""
+    """Refuse lines that are not origins, with what to write instead."""
     for line in text.split():
         normalize_origin(line)
 
 
 def validate_launch_targets(text: str) -> None:
-    """Refuse lines that are no paths from the site's root."""
+    """Refuse lines that are not paths from the site's root."""
     for line in text.splitlines():
         if line.strip() and not is_path(line.strip()):
             raise ValidationError(
@@ -87,7 +87,7 @@ def validate_launch_targets(text: str) -> None:
 
 
 def validate_outcome_hosts(text: str) -> None:
-    """Refuse lines that are no hosts."""
+    """Refuse lines that are not hosts."""
     for line in text.split():
         if get_host(f"https://{line}/") != line.lower().removesuffix(":443"):
             raise ValidationError(
@@ -98,7 +98,7 @@ def validate_outcome_hosts(text: str) -> None:
 
 
 def validate_outcome_networks(text: str) -> None:
-    """Refuse lines that are no networks, with what to write instead."""
+    """Refuse lines that are not networks, with what to write instead."""
     for line in text.split():
         try:
             ip_network(line)
@@ -383,13 +383,13 @@ class LtiConsumer(models.Model):
         """The present and the previous secret as they are stored, blank where not accepted."""
         if self.is_expired:
             return "", ""
-        previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
+        previous = self._get_stored("previous_secret") if self.accepts_previous_secret else ""
         return self.stored_secret, previous
 
     @property
     def stored_secrets(self) -> tuple[str, str]:
         """The present and the previous secret as they are stored, accepted or not."""
-        return self.stored_secret, self._stored("previous_secret")
+        return self.stored_secret, self._get_stored("previous_secret")
 
     @property
     def is_secret_unreadable(self) -> bool:
@@ -404,9 +404,9 @@ class LtiConsumer(models.Model):
     @property
     def stored_secret(self) -> str:
         """What the database has of the present secret: to be kept as it is, not to be shown."""
-        return self._stored("consumer_secret")
+        return self._get_stored("consumer_secret")
 
-    def _stored(self, name: str) -> str:
+    def _get_stored(self, name: str) -> str:
         field = cast("SecretField", self._meta.get_field(name))
         stored: str = field.value_from_object(self)
         return stored
@@ -439,8 +439,8 @@ class LtiConsumer(models.Model):
         event = events.CONSUMER_ACTIVATED if active else events.CONSUMER_DEACTIVATED
         events.report(event, consumer=self.pk)
 
-    def note_secret_use(self, use: SecretUse) -> None:
-        """Note that a launch was signed with a secret, once in an hour at most."""
+    def record_secret_use(self, use: SecretUse) -> None:
+        """Record when a secret last signed a launch, once in an hour at most."""
         name = {
             self.SecretUse.CURRENT: "secret_used_at",
             self.SecretUse.PREVIOUS: "previous_secret_used_at",
@@ -454,14 +454,14 @@ class LtiConsumer(models.Model):
                 # The LMS has the new secret now: what it refused has waited for this.
                 self.lti_results.retry_unauthorized()
 
-    def rotation_of(self, use: str) -> int:
-        """Which secret a launch was signed with, as it may be kept: by the rotations before it."""
+    def get_rotation(self, use: str) -> int:
+        """The number of the secret that signed a launch: how many rotations came before it."""
         return self.rotations - (use == self.SecretUse.PREVIOUS)
 
     @sensitive_variables()
-    def secrets_to_sign_with(self, rotation: int) -> list[str]:
+    def get_signing_secrets(self, rotation: int) -> list[str]:
         """The secret that came with ``rotation``, and while two are accepted, the other one."""
-        previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
+        previous = self._get_stored("previous_secret") if self.accepts_previous_secret else ""
         (earlier,) = decrypt_all(previous)
         both = [self.consumer_secret, *([earlier] if earlier else [])]
         return both[::-1] if rotation == self.rotations - 1 else both
@@ -498,7 +498,7 @@ class LtiConsumer(models.Model):
         return tuple(ip_network(line) for line in self.outcome_networks.split())
 
     def learn_outcome_host(self, host: str) -> None:
-        """Note a host that a verified launch named as one that takes grades.
+        """Add a host that a verified launch named to the hosts that take grades.
 
         Whoever signs launches knows the secret that signs grades, so it may also say where they
         go; a grade whose address came from elsewhere goes nowhere.
@@ -517,14 +517,14 @@ class LtiConsumer(models.Model):
         """Whether the LMS never said that it does not do this with grades."""
         return operation not in self.unsupported_outcomes.split()
 
-    def remember_unsupported(self, operation: str) -> None:
-        """Note that the LMS does not do this; a resend asks again."""
+    def record_unsupported(self, operation: str) -> None:
+        """Record that the LMS does not do this with grades; a resend asks again."""
         if self.supports(operation):
             self.unsupported_outcomes = f"{self.unsupported_outcomes} {operation}".strip()
             self.save(update_fields=["unsupported_outcomes"])
 
     def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
-        """Whether a launch's ``Origin`` header (RFC 6454) names somebody who is not this LMS.
+        """Whether a launch's ``Origin`` header (RFC 6454) names a different site than this LMS.
 
         A missing or ``null`` one names nobody. Without frame origins, the signed return URL's
         origin is the LMS's; without that, nobody is known to be foreign.
@@ -564,7 +564,7 @@ class LtiConsumer(models.Model):
         )
         learned = unknown.update(instance_guid=guid, instance_guid_digest=digest(guid))
         if learned:
-            self._add_installation(guid).note_seen()
+            self._add_installation(guid).record_seen()
         self.refresh_from_db(fields=["instance_guid", "instance_guid_digest"])
         return bool(learned) or self.installations.filter(guid_digest=digest(guid)).exists()
 
@@ -575,7 +575,7 @@ class LtiConsumer(models.Model):
             self._set_first_installation(guid)
 
     def forget_installation(self, guid: str) -> None:
-        """Let the oldest installation that is left be the first, if ``guid`` was."""
+        """Make the oldest installation that is left the first one, if ``guid`` was."""
         if self.instance_guid == guid:
             left = self.installations.first()
             self._set_first_installation(left.guid if left else "")

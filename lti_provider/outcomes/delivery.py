@@ -233,7 +233,7 @@ class Deliverer:
             self.report.released += LtiResult.objects.release(news.errand.lease.token)
             return
         if news.attempt.remember_unsupported:
-            news.result.lti_consumer.remember_unsupported(news.result.operation)
+            news.result.lti_consumer.record_unsupported(news.result.operation)
         self._record(news.result, news.attempt)
         self._note_host(news.errand.lease, news.attempt)
 

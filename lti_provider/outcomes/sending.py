@@ -87,7 +87,7 @@ def read_score(result: LtiResult) -> Decimal | None:
         raise _not_read(attempt.code, attempt.text) from None
     attempt = judge_outcome(said, answer)
     if attempt.remember_unsupported:
-        result.lti_consumer.remember_unsupported(Operation.READ)
+        result.lti_consumer.record_unsupported(Operation.READ)
     raise _not_read(attempt.code, attempt.text)
 
 
@@ -163,7 +163,7 @@ def _ask(result: LtiResult, operation: Operation) -> HttpAnswer:
     consumer = result.lti_consumer
     # A second secret gets what the first one left of the time that a lease counts on.
     ends = time.monotonic() + conf.grade_timeout
-    for secret in consumer.secrets_to_sign_with(result.rotation):
+    for secret in consumer.get_signing_secrets(result.rotation):
         answer = _post(result, operation, secret, ends - time.monotonic())
         if judge(answer).code != UNAUTHORIZED:
             break

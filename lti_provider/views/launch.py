@@ -35,7 +35,7 @@ from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.origins import add_query, is_under
 from lti_provider.pages import render_page
-from lti_provider.views.cartridge import render_cartridge, site_cartridge
+from lti_provider.views.cartridge import get_site_cartridge, render_cartridge
 from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
@@ -88,7 +88,7 @@ class LaunchView(DecoratedView):
 
         ``self.kwargs`` has the target; ``dataclasses.replace`` changes some fields.
         """
-        return site_cartridge()
+        return get_site_cartridge()
 
     @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -162,8 +162,8 @@ class LaunchView(DecoratedView):
                 foreign_origin=foreign_origin,
             )
             if installation is not None:
-                installation.note_seen()
-            self.consumer.note_secret_use(verified.signed_with)
+                installation.record_seen()
+            self.consumer.record_secret_use(verified.signed_with)
         return accepted
 
     def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
@@ -233,9 +233,9 @@ class LaunchView(DecoratedView):
     def _to_enter(self, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[handle])
         response = SeeOther(path)
-        frames.bind(self.request, response, handle, path)
+        frames.bind_handle(self.request, response, handle, path)
         if frames.may_be_framed(self.request):
-            frames.take_over(self.request, response, launch)
+            frames.mark_frame(self.request, response, launch)
         return response
 
 
