@@ -156,7 +156,7 @@ class LtiBackend(BaseBackend):
                 with transaction.atomic(using=router.db_for_write(type(user))):
                     user.save(force_insert=True)
             except IntegrityError:
-                # A unique e-mail that another account has; update_user stores the rest.
+                # A different account has this unique e-mail; update_user stores the rest.
                 user = self._build_user()
             else:
                 return user
@@ -286,7 +286,7 @@ def _store_personal_data(user: AbstractBaseUser, sent: dict[str, str]) -> None:
         with transaction.atomic(using=router.db_for_write(type(user), instance=user)):
             user.save(update_fields=changed)
     except IntegrityError:
-        # A unique e-mail that another account has: the person is launched without it.
+        # A different account has this unique e-mail: the person is launched without it.
         user.refresh_from_db(fields=changed)
         if len(changed) > 1:
             for name in changed:

@@ -79,10 +79,10 @@ def _build_hash_source(text: str) -> str:
 
 
 def render_lost_session(back: str | None) -> HttpResponse:
-    """For a launched page that is opened without its launch; ``back`` leads to the LMS."""
+    """The page for who opens a launched page without its launch; ``back`` leads to the LMS."""
     return render_page("lost_session", {"back": back}, status=403)
 
 
 def render_wrong_role(launch: LtiLaunch) -> HttpResponse:
-    """For a launched page that is not for this person's role in the course."""
+    """The page for who has none of the roles that a launched page is for."""
     return render_page("wrong_role", {"back": launch.return_url}, status=403)

@@ -138,7 +138,7 @@ class LtiConsumerForm(ConsumerModelForm):
         return self.cleaned_data["consumer_secret"] or self.instance.stored_secret
 
     def _get_validation_exclusions(self) -> set[str]:
-        # What is stored is no input: a secret whose key is lost does not block other changes.
+        # A stored secret is not input: if its key is lost, other changes are still possible.
         kept = set() if self.data.get(self.add_prefix("consumer_secret")) else {"consumer_secret"}
         return {*super()._get_validation_exclusions(), *kept}  # type: ignore[misc]
 

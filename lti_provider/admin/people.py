@@ -1,4 +1,4 @@
-"""Who and what launches brought: to look up, not to edit."""
+"""People, connections and placements that launches brought: to look up, not to edit."""
 
 from __future__ import annotations
 

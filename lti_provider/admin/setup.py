@@ -40,12 +40,12 @@ _ROLE_CHOICES = [
 
 
 def get_setup_url(consumer: LtiConsumer) -> str:
-    """The address of a consumer's set-up page."""
+    """The URL of a consumer's set-up page."""
     return reverse(_SETUP_URL, args=[consumer.pk])
 
 
 class TryForm(forms.Form):
-    """As whom to launch, and which page."""
+    """The role and the page of a trial launch."""
 
     role = forms.ChoiceField(label=_("Role"), choices=_ROLE_CHOICES)
     target = forms.CharField(
@@ -94,7 +94,7 @@ class ConsumerSetup:
 
     @sensitive_variables()
     def try_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Launch, for whoever may change the consumer, by POST; the history notes it."""
+        """Answer a POST with a trial launch, if the user may change the consumer; log it."""
         consumer = self._get_consumer(request, object_id)
         if not self.admin.has_change_permission(request, consumer):
             raise PermissionDenied

@@ -3,7 +3,7 @@
 from lti_provider.doctor.deployment import examine_deployment
 from lti_provider.doctor.door import FrontDoor, examine_door
 from lti_provider.doctor.finding import Finding
-from lti_provider.doctor.visit import end_sessions, temporary_consumer
+from lti_provider.doctor.temporary import end_sessions, temporary_consumer
 
 __all__ = [
     "Finding",

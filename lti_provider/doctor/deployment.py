@@ -19,7 +19,7 @@ from lti_provider.status import Level, Recent, status_of
 CLOCK_TOLERANCE = 5
 
 _CONSUMERS_READ = 200
-# Seconds since 1970; the others have no clock of their own, or none that is asked for here.
+# Seconds since 1970; other databases have no clock, or it is not compared.
 _TIME = {
     "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
     "mysql": "SELECT UNIX_TIMESTAMP(NOW(6))",

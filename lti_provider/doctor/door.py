@@ -1,4 +1,4 @@
-"""What only a launch through the real front door shows: proxies, redirects, caches, cookies."""
+"""Examines launches through the site's front door: proxies, redirects, caches, cookies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HANDLE = "HANDLE"
 
 @dataclass(frozen=True, kw_only=True)
 class FrontDoor:
-    """Where the site is for the world, whose launch is tried, and of which page.
+    """Where and as which consumer to launch.
 
     ``url`` is the site's address or the launch URL; ``target`` is a path, blank for
     ``LTI_PROVIDER_DEFAULT_TARGET``.
@@ -61,7 +61,7 @@ class FrontDoor:
 
     @property
     def launch_url(self) -> str:
-        """What an LMS would post to."""
+        """The URL that an LMS would post to."""
         if not self.target:
             return self.base + reverse("lti_provider:launch")
         target = self.target.removeprefix("/")
@@ -69,12 +69,12 @@ class FrontDoor:
 
     @property
     def origin(self) -> str:
-        """Who may frame what is launched."""
+        """An origin that may frame what is launched."""
         return next(iter(self.consumer.frame_origin_list), _LMS)
 
 
 def examine_door(door: FrontDoor, sessions: list[str]) -> Iterator[Finding]:
-    """Launch in a frame and in a window; ``sessions`` collects the keys of those made."""
+    """Launch in a frame and in a window; the keys of their sessions are added to ``sessions``."""
     parts = urlsplit(door.url)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         yield warning(
@@ -215,7 +215,7 @@ class _LaunchExamination:
         self._wait_for_refusal(_find_refusal_code(again))
 
     def _examine_replay(self, form: str) -> None:
-        # A jar of its own: what the launch set is not to be replaced.
+        # A second browser, so that the cookies of the launch stay.
         other = Browser(framed=False, tls=self.door.tls, timeout=self.door.timeout)
         again = other.post(self.door.launch_url, form)
         if _find_refusal_code(again) != ReplayedLaunch.code:

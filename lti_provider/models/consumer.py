@@ -116,7 +116,7 @@ class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
         return prepared.first(self, "consumer_key_digest", digest(consumer_key), ("installation",))
 
     def update(self, **kwargs: Any) -> int:
-        """Update; sessions of consumers that are deactivated end."""
+        """Update; deactivating consumers ends their sessions."""
         if kwargs.get("is_active", True) is not True:
             kwargs.setdefault("session_epoch", models.F("session_epoch") + 1)
         return super().update(**kwargs)
@@ -333,7 +333,7 @@ class LtiConsumer(models.Model):
         return self.consumer_name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; what finds key and installation goes with them. ``instance_guid`` is accepted."""
+        """Save, with the digests that find key and guid; accept ``instance_guid``."""
         self.consumer_key_digest = digest(self.consumer_key)
         self.instance_guid_digest = digest(self.instance_guid)
         if (fields := kwargs.get("update_fields")) is not None:
@@ -353,7 +353,7 @@ class LtiConsumer(models.Model):
             self._add_installation(self.instance_guid)
 
     def clean(self) -> None:
-        """Normalize origins and refuse a key that another consumer has, to the letter."""
+        """Normalize origins and refuse a key that a different consumer has, to the letter."""
         super().clean()
         self.frame_origins = "\n".join(
             dict.fromkeys(normalize_origin(line) for line in self.frame_origins.split())
@@ -403,7 +403,7 @@ class LtiConsumer(models.Model):
 
     @property
     def stored_secret(self) -> str:
-        """What the database has of the present secret: to be kept as it is, not to be shown."""
+        """The present secret as it is stored, perhaps encrypted: to keep, not to show."""
         return self._get_stored("consumer_secret")
 
     def _get_stored(self, name: str) -> str:
@@ -474,7 +474,7 @@ class LtiConsumer(models.Model):
 
     @property
     def personal_data_kept(self) -> PersonalData:
-        """``personal_data`` as a policy."""
+        """``personal_data`` as PersonalData."""
         return PersonalData(self.personal_data)
 
     @property
@@ -514,7 +514,7 @@ class LtiConsumer(models.Model):
         self.outcome_hosts = hosts
 
     def supports(self, operation: str) -> bool:
-        """Whether the LMS never said that it does not do this with grades."""
+        """Whether the LMS may do this with grades: it has never said that it does not."""
         return operation not in self.unsupported_outcomes.split()
 
     def record_unsupported(self, operation: str) -> None:

@@ -186,7 +186,7 @@ class AccountView(AccessMixin, HandleView):
     ) -> HttpResponse:
         return refuse(
             request,
-            self.with_what_is_known(refusal),
+            self.add_known_details(refusal),
             lambda: self._render_page("connection_refused", request, launch, refusal),
         )
 

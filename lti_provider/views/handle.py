@@ -57,13 +57,13 @@ class HandleView(DecoratedView):
             if self.launch and LtiLaunch.objects.with_handle(kwargs["handle"]) is None:
                 # Erased meanwhile, with its person: what is in memory must not be logged.
                 return refuse(request, UnknownHandle())
-            return refuse(request, self.with_what_is_known(refusal))
+            return refuse(request, self.add_known_details(refusal))
 
     def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """The answer where a launch was entered before. Raises LaunchUsed."""
         raise LaunchUsed
 
-    def with_what_is_known(self, refusal: R) -> R:
+    def add_known_details(self, refusal: R) -> R:
         if self.launch is not None:
             refusal.with_details(
                 consumer=self.launch.lti_consumer,

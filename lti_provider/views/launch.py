@@ -102,10 +102,10 @@ class LaunchView(DecoratedView):
         try:
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
-            return refuse(request, self.with_what_is_known(refusal))
+            return refuse(request, self.add_known_details(refusal))
         return self._to_enter(launch, handle)
 
-    def with_what_is_known(self, refusal: R) -> R:
+    def add_known_details(self, refusal: R) -> R:
         if self.verified is not None:
             known = {"consumer": self.consumer, "form": self.verified.form}
             signed_with = self.verified.signed_with
