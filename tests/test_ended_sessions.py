@@ -230,6 +230,7 @@ def test_a_stream_that_nobody_reads_leaves_no_session_behind(staff_lms, ada):
     assert LtiBackend().get_user(ada.pk) is None
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_file_is_sent_in_the_servers_own_way():
     environ = RequestFactory().get("/content/file/").environ
     environ["wsgi.file_wrapper"] = FileWrapper
