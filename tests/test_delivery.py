@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lti_provider.conf import conf
+from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.message import host_of
 from lti_provider.models import (
@@ -28,7 +29,6 @@ from lti_provider.models import (
 from lti_provider.models.result import delay_after
 from lti_provider.models.service_host import pause_after
 from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
-from lti_provider.outcomes.egress import HttpAnswer
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
 from tests.lms_service import (

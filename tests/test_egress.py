@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 import trustme
 
-from lti_provider.outcomes import egress
-from lti_provider.outcomes.egress import EgressError, Forbidden, is_public, post
+from lti_provider import egress
+from lti_provider.egress import EgressError, Forbidden, is_public, post
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 #: What comes in time on the busiest machine, and what tests of the deadline wait out.

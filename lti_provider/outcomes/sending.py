@@ -13,6 +13,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events
 from lti_provider.conf import conf
+from lti_provider.egress import EgressError, Forbidden, HttpAnswer, post
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import Attempt, LtiResult, Verdict
 from lti_provider.models.attempt import UNAUTHORIZED, describe
@@ -28,7 +29,6 @@ from lti_provider.outcome_xml import (
     build_request,
     parse_answer,
 )
-from lti_provider.outcomes.egress import EgressError, Forbidden, HttpAnswer, post
 
 _TRANSIENT = (408, 425, 429)
 # Canvas throttles with a 403 that says so in words.
