@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 ROWS = (
     {"exceptions", "conf", "signals"},
     {"message", "outcome_xml", "events", "products", "cartridge"},
-    {"models", "egress"},  # tables never ask another host
+    {"models", "egress"},  # tables ask no other host
     {"oauth"},
     {"sessions", "frames", "pages", "error_reports", "outcomes", "trial_launch"},
     {"backends", "status"},
