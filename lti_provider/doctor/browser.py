@@ -78,7 +78,8 @@ class Browser:
     framed: bool
     tls: SSLContext
     timeout: float
-    jar: dict[str, Cookie] = field(default_factory=dict)
+    #: By domain and name.
+    jar: dict[tuple[str, str], Cookie] = field(default_factory=dict)
 
     def post(self, url: str, form: str) -> Answer:
         """Post a form from the LMS's page."""
@@ -119,14 +120,21 @@ class Browser:
         }
         cookies = "; ".join(
             f"{cookie.name}={cookie.value}"
-            for cookie in self.jar.values()
-            if parts.path.startswith(cookie.attributes.get("path", "/"))
+            for (domain, _name), cookie in self.jar.items()
+            if _is_within(parts.hostname or "", domain)
+            and parts.path.startswith(cookie.attributes.get("path", "/"))
         )
         return {**sent, "Cookie": cookies} if cookies else sent
 
     def _keep(self, answer: Answer) -> None:
+        host = urlsplit(answer.url).hostname or ""
         for name, cookie in answer.cookies.items():
+            domain = cookie.attributes.get("domain", "").lstrip(".").lower() or host
             if cookie.attributes.get("max-age") == "0":
-                self.jar.pop(name, None)
-            elif not (self.framed and cookie.missing_for_frames):
-                self.jar[name] = cookie
+                self.jar.pop((domain, name), None)
+            elif _is_within(host, domain) and not (self.framed and cookie.missing_for_frames):
+                self.jar[domain, name] = cookie
+
+
+def _is_within(host: str, domain: str) -> bool:
+    return f".{host}".endswith(f".{domain}")
