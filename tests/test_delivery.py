@@ -3,6 +3,7 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lti_provider.conf import conf
+from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.message import host_of
 from lti_provider.models import (
@@ -28,7 +30,6 @@ from lti_provider.models import (
 from lti_provider.models.result import delay_after
 from lti_provider.models.service_host import pause_after
 from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
-from lti_provider.outcomes.egress import HttpAnswer
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
 from tests.lms_service import (
@@ -265,19 +266,25 @@ def test_success_decides_whatever_the_status(result, gradebook):
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text, seconds):
-    assert sending._retry_after(HttpAnswer(429, text, b"")) == seconds
+    assert sending._retry_after(asking_to_wait(text)) == seconds
+
+
+def asking_to_wait(text: str) -> HttpAnswer:
+    headers = Message()
+    headers["Retry-After"] = text
+    return HttpAnswer(429, headers, b"")
 
 
 @time_machine.travel("2030-01-01T12:00:00+00:00", tick=False)
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_retry_after_a_date_to_come(zone):
-    answer = HttpAnswer(429, f"Tue, 01 Jan 2030 12:01:00 {zone}", b"")
+    answer = asking_to_wait(f"Tue, 01 Jan 2030 12:01:00 {zone}")
     assert sending._retry_after(answer) == 60
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ Jan \d+ \d+:\d+:\d+ [+-]\d+"))
 def test_retry_after_is_a_wait_whatever_an_lms_says(text):
-    wait = sending._retry_after(HttpAnswer(429, text, b""))
+    wait = sending._retry_after(asking_to_wait(text))
     assert wait is None or wait >= 0
     attempt = Attempt(verdict=Verdict.RETRY, retry_after=wait)
     assert pause_after(attempt, 0) <= timedelta(hours=6)
@@ -550,7 +557,7 @@ def test_a_mistake_of_ours_is_retried_and_logged(result, gradebook, monkeypatch,
     def fail(*_args, **_kwargs):
         raise RuntimeError
 
-    monkeypatch.setattr(sending, "post", fail)
+    monkeypatch.setattr(sending, "request", fail)
     result.submit_score(0.5)
     assert deliver_due().retried == 1
     assert LtiResult.objects.get().last_code == "internal_error"

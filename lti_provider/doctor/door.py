@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from ssl import SSLContext
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.conf import settings
@@ -20,6 +19,7 @@ from lti_provider.conf import conf
 from lti_provider.doctor.browser import Answer, Browser
 from lti_provider.doctor.deployment import compare_clocks
 from lti_provider.doctor.finding import Finding, Stopped, error, fine, note, warning
+from lti_provider.egress import EgressError
 from lti_provider.exceptions import (
     InvalidSignature,
     LaunchRefused,
@@ -51,7 +51,7 @@ class FrontDoor:
 
     url: str
     consumer: LtiConsumer
-    tls: ssl.SSLContext
+    tls: SSLContext
     target: str = ""
     timeout: float = 10.0
 
@@ -99,20 +99,21 @@ def examine_door(door: FrontDoor, sessions: list[str]) -> Iterator[Finding]:
         except Stopped as stopped:
             yield stopped.finding
             return
-        except ssl.SSLCertVerificationError as problem:
-            yield error(
-                "certificate",
-                f"The certificate of {door.url} is not accepted: {problem.verify_message}.",
-                "Renew it or send the whole chain; --ca-file names a private authority.",
-            )
-            return
-        except (OSError, HTTPException, UnicodeError) as problem:
-            text = f"{door.url} does not answer: {type(problem).__name__}: {problem}."
-            yield error("unreachable", text, "Is the address right, and the server running?")
+        except EgressError as problem:
+            yield _explain_silence(door, problem)
             return
         finally:
             name = settings.SESSION_COOKIE_NAME
             sessions += [kept.value for kept in browser.jar.values() if kept.name == name]
+
+
+def _explain_silence(door: FrontDoor, problem: EgressError) -> Finding:
+    if problem.code == "certificate":
+        text = f"The certificate of {door.url} is not accepted: {problem.detail}."
+        hint = "Renew it or send the whole chain; --ca-file names a private authority."
+        return error("certificate", text, hint)
+    text = f"{door.url} does not answer: {problem.detail}."
+    return error("unreachable", text, "Is the address right, and the server running?")
 
 
 @dataclass

@@ -13,6 +13,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import events
 from lti_provider.conf import conf
+from lti_provider.egress import EgressError, Forbidden, HttpAnswer, request
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import Attempt, LtiResult, Verdict
 from lti_provider.models.attempt import UNAUTHORIZED, describe
@@ -28,7 +29,6 @@ from lti_provider.outcome_xml import (
     build_request,
     parse_answer,
 )
-from lti_provider.outcomes.egress import EgressError, Forbidden, HttpAnswer, post
 
 _TRANSIENT = (408, 425, 429)
 # Canvas throttles with a 403 that says so in words.
@@ -181,10 +181,11 @@ def _post(result: LtiResult, operation: Operation, secret: str, timeout: float) 
         data=(result.data_name, result.data) if result.data_name else None,
     )
     signed = authorization(result.service_url, body, key=consumer.consumer_key, secret=secret)
-    return post(
+    return request(
+        "POST",
         result.service_url,
-        body,
-        {"Authorization": signed, "Content-Type": "application/xml"},
+        headers={"Authorization": signed, "Content-Type": "application/xml"},
+        body=body,
         hosts=consumer.outcome_host_list,
         networks=consumer.outcome_network_list,
         timeout=timeout,
@@ -192,14 +193,15 @@ def _post(result: LtiResult, operation: Operation, secret: str, timeout: float) 
 
 
 def _is_throttled(answer: HttpAnswer) -> bool:
+    asks_to_wait = bool(answer.headers.get("Retry-After"))
     if answer.status == 403:
-        return bool(answer.retry_after) or bool(_THROTTLED.search(answer.body))
-    return answer.status == 429 or (answer.status == 503 and bool(answer.retry_after))
+        return asks_to_wait or bool(_THROTTLED.search(answer.body))
+    return answer.status == 429 or (answer.status == 503 and asks_to_wait)
 
 
 def _retry_after(answer: HttpAnswer) -> float | None:
     # RFC 9110 §10.2.3: seconds, or a date.
-    text = answer.retry_after.strip()
+    text = answer.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import ssl
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from ssl import CERT_NONE, SSLContext, create_default_context
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -116,13 +116,13 @@ def _consumer(key: str | None) -> LtiConsumer | None:
     return consumer
 
 
-def _tls(options: dict[str, Any]) -> ssl.SSLContext:
+def _tls(options: dict[str, Any]) -> SSLContext:
     if options["ca_file"] and not Path(options["ca_file"]).is_file():
         raise CommandError(f"There is no file {options['ca_file']}.")
-    context = ssl.create_default_context(cafile=options["ca_file"])
+    context = create_default_context(cafile=options["ca_file"])
     if options["insecure"]:
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context.verify_mode = CERT_NONE
     return context
 
 
