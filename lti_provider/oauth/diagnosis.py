@@ -15,7 +15,6 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider.exceptions import SecretUnreadable
 from lti_provider.message import Pairs, is_personal_name
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.models.secret import decrypt_all
@@ -52,9 +51,7 @@ def diagnose(request: HttpRequest, form: LaunchForm, consumer: LtiConsumer) -> D
     body = tuple(pair for pair in form.body if pair[0] != "oauth_signature")
     signed = (*body, *form.query)
     cause = _unexplained(consumer)
-    if consumer.is_secret_unreadable:
-        cause = SecretUnreadable.hint
-    elif not consumer.stored_secret:
+    if not consumer.stored_secret:
         cause = _("The consumer has no secret: enter the one that the LMS uses.")
     for supposition in _suppositions(request, form, body, consumer):
         if _holds(supposition, form.oauth):
