@@ -53,6 +53,7 @@ def decrypt(stored: str) -> str:
     return secret
 
 
+@sensitive_variables()
 def decrypt_all(*stored: str) -> list[str | None]:
     """Each secret that was stored, encrypted or not; None if no key decrypts it."""
     return [_decrypt_token(text) if is_encrypted(text) else text for text in stored]
@@ -67,7 +68,7 @@ def _decrypt_token(stored: str) -> str | None:
     from cryptography.fernet import InvalidToken
 
     try:
-        return fernet.decrypt(stored.removeprefix(PREFIX)).decode()
+        return fernet.decrypt(stored.removeprefix(PREFIX).encode()).decode()
     except InvalidToken:
         return None
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -27,6 +27,7 @@ from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
     LaunchRefused,
     OtherInstallation,
+    ReplayedLaunch,
     TargetNotLaunchable,
     UnexpectedOrigin,
     UserAccountRequired,
@@ -148,21 +149,26 @@ class LaunchView(DecoratedView):
         target = self._checked_target()
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.
-        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
-            self._learn_installation(message)
-            accepted = LtiLaunch.objects.accept(
-                self.consumer,
-                message,
-                nonce=verified.nonce,
-                timestamp=verified.timestamp,
-                target=target,
-                signed_with=verified.signed_with,
-                launch_url=self.request.build_absolute_uri(),
-                foreign_origin=foreign_origin,
-            )
-            if installation is not None:
-                installation.note_seen()
-            self.consumer.note_secret_use(verified.signed_with)
+        try:
+            with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+                self._learn_installation(message)
+                accepted = LtiLaunch.objects.accept(
+                    self.consumer,
+                    message,
+                    nonce=verified.nonce,
+                    timestamp=verified.timestamp,
+                    target=target,
+                    signed_with=verified.signed_with,
+                    launch_url=self.request.build_absolute_uri(),
+                    foreign_origin=foreign_origin,
+                )
+                if installation is not None:
+                    installation.note_seen()
+                self.consumer.note_secret_use(verified.signed_with)
+        except IntegrityError:
+            if LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce):
+                raise ReplayedLaunch from None
+            raise
         return accepted
 
     def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
