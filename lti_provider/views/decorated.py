@@ -40,6 +40,6 @@ class DecoratedView(View):
             view = decorate(view)
         return view
 
-    def with_what_is_known(self, refusal: R) -> R:
-        """Tell whoever answers the refusal whose launch it was."""
+    def add_details(self, refusal: R) -> R:
+        """Note in a refusal what the view knows of its launch."""
         return refusal
