@@ -182,7 +182,7 @@ class AccountView(AccessMixin, HandleView):
     ) -> HttpResponse:
         return refuse(
             request,
-            self.add_details(refusal),
+            self.add_known_details(refusal),
             lambda: self._page("connection_refused", request, launch, refusal),
         )
 

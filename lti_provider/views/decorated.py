@@ -40,6 +40,6 @@ class DecoratedView(View):
             view = decorate(view)
         return view
 
-    def add_details(self, refusal: R) -> R:
-        """Note in a refusal what the view knows of its launch."""
+    def add_known_details(self, refusal: R) -> R:
+        """Add what is known of the launch to its refusal, for the answer and the log."""
         return refusal

@@ -57,13 +57,13 @@ class HandleView(DecoratedView):
             if self.launch and LtiLaunch.objects.with_handle(kwargs["handle"]) is None:
                 # Erased meanwhile, with its person: what is in memory must not be logged.
                 return refuse(request, UnknownHandle())
-            return refuse(request, self.add_details(refusal))
+            return refuse(request, self.add_known_details(refusal))
 
     def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Answer where the launch was entered before. Raises LaunchUsed."""
         raise LaunchUsed
 
-    def add_details(self, refusal: R) -> R:
+    def add_known_details(self, refusal: R) -> R:
         if self.launch is not None:
             refusal.with_details(
                 consumer=self.launch.lti_consumer,

@@ -99,10 +99,10 @@ class LaunchView(DecoratedView):
             self.message, self.verified = LaunchMessage(verified.pairs), verified
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
-            return refuse(request, self.add_details(refusal))
+            return refuse(request, self.add_known_details(refusal))
         return self._redirect_to_enter(launch, handle)
 
-    def add_details(self, refusal: R) -> R:
+    def add_known_details(self, refusal: R) -> R:
         if self.verified is not None:
             known = {"consumer": self.consumer, "form": self.verified.form}
             signed_with = self.verified.signed_with
@@ -125,7 +125,7 @@ class LaunchView(DecoratedView):
                 _("Set LTI_PROVIDER_DEFAULT_TARGET, or give the LMS a launch URL with a path.")
             )
         passed_on = [pair for pair in self.query if not is_lti_name(pair[0])]
-        return _add_query(url, urlencode(passed_on)) if passed_on else url
+        return _with_query(url, urlencode(passed_on)) if passed_on else url
 
     def _get_launchable_path(self, target: str) -> str:
         if not is_launchable(target):
@@ -247,6 +247,6 @@ def _asks_for_a_page(request: HttpRequest) -> bool:
     return not asked.isdisjoint({("text", "html"), ("application", "xhtml+xml")})
 
 
-def _add_query(url: str, query: str) -> str:
+def _with_query(url: str, query: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))

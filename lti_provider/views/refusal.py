@@ -74,7 +74,7 @@ def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
         # Nothing but a signed selection is understood there.
         back = None
     if back and isinstance(refusal, ReturnableRefusal):
-        return SeeOther(_add_message(back, str(refusal.public_text), refusal.code))
+        return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
     lms = refusal.consumer.consumer_name if message is not None else ""
     return render_page(
         "refused",
@@ -101,7 +101,7 @@ def _select_nothing(refusal: LaunchRefused, message: LaunchMessage, url: str) ->
     return render_page("select_nothing", context, script="submit", frame_ancestors=framers)
 
 
-def _add_message(url: str, text: str, code: str) -> str:
+def _with_message(url: str, text: str, code: str) -> str:
     parts = urlsplit(url)
     added = urlencode({"lti_errormsg": text[:_MESSAGE_LENGTH], "lti_errorlog": code})
     query = f"{parts.query}&{added}" if parts.query else added
