@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -34,7 +33,6 @@ from lti_provider.sessions import LAUNCH_PARAMETER
 from lti_provider.trial_launch import DOCTOR, TrialLaunch
 
 _LMS = "https://lti-doctor.invalid"
-_LOG_DELAY = 3.0
 _REDIRECTS_FOLLOWED = 5
 _CODE = re.compile(r"<code>([a-z_]+)</code>")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -223,7 +221,6 @@ class _Walk:
         if LAUNCH_PARAMETER in parse_qs(urlsplit(again.location).query):
             text = "The same answer comes twice: a cache in front of the site keeps it."
             raise Stopped(error("cached", text, _NO_CACHE))
-        self._logged(_refusal_code(again))
 
     def _replayed(self, form: str) -> None:
         # A jar of its own: what the launch set is not to be replaced.
@@ -233,7 +230,6 @@ class _Walk:
             text = "The same signed form was not refused the second time."
             hint = "All processes of the site need one database, and no cache may answer POSTs."
             raise Stopped(error("replay", text, hint))
-        self._logged(ReplayedLaunch.code)
 
     def _page(self, location: str) -> Iterator[Finding]:
         answer = self._follow(location)
@@ -299,17 +295,10 @@ class _Walk:
         return error("refused", f"The launch was refused: {code}.", logged.refusal_hint)
 
     def _logged(self, code: str) -> LtiLaunch | None:
-        # The site writes its log once the answer is sent, so it is waited for; a temporary
-        # consumer must not go before either.
-        deadline = time.monotonic() + _LOG_DELAY
         refused = LtiLaunch.objects.filter(
             lti_consumer=self.door.consumer, refusal_code=code, pk__gt=self.since
         )
-        while (found := refused.order_by("-pk").first()) is None:
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.05)
-        return found
+        return refused.order_by("-pk").first()
 
 
 _NO_CACHE = "Let it pass on everything under the launch URLs; their answers are marked no-store."

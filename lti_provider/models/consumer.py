@@ -140,7 +140,9 @@ def validate_outcome_networks(text: str) -> None:
 class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
     def with_key(self, consumer_key: str) -> LtiConsumer | None:
         """The consumer with exactly this key, and its first installation, in one indexed read."""
-        return prepared.first(self, "consumer_key_digest", digest(consumer_key), ("installation",))
+        return prepared.find_one(
+            self, "consumer_key_digest", digest(consumer_key), ("installation",)
+        )
 
     def update(self, **kwargs: Any) -> int:
         """Update; sessions of consumers that are deactivated end."""

@@ -18,7 +18,6 @@ from django.utils.translation import gettext_lazy as _
 from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
 from lti_provider.message import LaunchMessage, host_of
-from lti_provider.models import prepared
 from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Verdict, describe
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
@@ -130,8 +129,8 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         }
         result = LtiResult(**whose, **named)
         try:
-            with prepared.savepoint(self.db):
-                prepared.insert(result, self.db)
+            with transaction.atomic(using=self.db):
+                result.save(force_insert=True, using=self.db)
         except IntegrityError:
             # A simultaneous launch of the same person was faster; an older snapshot hides it.
             if (faster := self.filter(**whose).first()) is None:

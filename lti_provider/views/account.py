@@ -137,11 +137,11 @@ class AccountView(AccessMixin, HandleView):
             return self._refuse_connection(request, launch, refusal)
         return self._go_on(request, launch, handle)
 
-    def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+    def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """A reload, after the course's frame has gone on, says again how it ended."""
         if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
             return self._page("connected", request, launch)
-        return super().used(request, launch, handle)
+        return super().answer_used(request, launch, handle)
 
     def _instead(
         self, request: HttpRequest, launch: LtiLaunch, handle: str
@@ -182,7 +182,7 @@ class AccountView(AccessMixin, HandleView):
     ) -> HttpResponse:
         return refuse(
             request,
-            self.with_what_is_known(refusal),
+            self.add_known_details(refusal),
             lambda: self._page("connection_refused", request, launch, refusal),
         )
 

@@ -40,6 +40,6 @@ class DecoratedView(View):
             view = decorate(view)
         return view
 
-    def with_what_is_known(self, refusal: R) -> R:
-        """Tell whoever answers the refusal whose launch it was."""
+    def add_known_details(self, refusal: R) -> R:
+        """Add what is known of the launch to its refusal, for the answer and the log."""
         return refusal

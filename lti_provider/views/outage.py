@@ -105,7 +105,7 @@ def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> Htt
     if not isinstance(error, _OUTAGES) and type(error) is not DatabaseError:
         raise error
     events.report(events.DATABASE_FAILED, exc_info=True, error=type(error).__name__)
-    refusal = view.with_what_is_known(SiteUnavailable())
+    refusal = view.add_known_details(SiteUnavailable())
     return refuse(request, refusal, partial(_page, request, refusal))
 
 

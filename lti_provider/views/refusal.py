@@ -20,9 +20,7 @@ from lti_provider.exceptions import (
     InvalidSignature,
     LaunchRefused,
     ReturnableRefusal,
-    SecretUnreadable,
     SiteUnavailable,
-    UnknownConsumerKey,
 )
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiLaunch
@@ -56,19 +54,18 @@ def refuse(
     # A receiver may need the database that has just failed.
     send = signal.send_robust if is_outage else signal.send
     send(sender=type(refusal), request=request, refusal=refusal, consumer=refusal.consumer)
-    with translation.override(_language(refusal)):
-        response = _answer(refusal) if answer is None else answer()
     if refusal.consumer is not None and not is_outage:
-        _log_when_sent(response, request, refusal)
-    return response
+        _log_refusal(request, refusal)
+    with translation.override(_get_language(refusal)):
+        return _send_back_or_show(refusal) if answer is None else answer()
 
 
-def _language(refusal: LaunchRefused) -> str:
+def _get_language(refusal: LaunchRefused) -> str:
     locale = refusal.message.locale if refusal.message is not None else None
     return locale or translation.get_language() or settings.LANGUAGE_CODE
 
 
-def _answer(refusal: LaunchRefused) -> HttpResponse:
+def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
     message: LaunchMessage | None = refusal.message
     back = message.return_url if message is not None else None
     if message is not None and message.is_selection:
@@ -78,14 +75,11 @@ def _answer(refusal: LaunchRefused) -> HttpResponse:
         back = None
     if back and isinstance(refusal, ReturnableRefusal):
         return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
-    # Unknown keys, lost secrets and wrong signatures look the same from outside.
-    same = isinstance(refusal, UnknownConsumerKey | SecretUnreadable)
-    shown = InvalidSignature if same else refusal
     lms = refusal.consumer.consumer_name if message is not None else ""
     return render_page(
         "refused",
-        {"text": shown.public_text, "code": shown.code, "back": back, "lms": lms},
-        status=shown.status,
+        {"text": refusal.public_text, "code": refusal.code, "back": back, "lms": lms},
+        status=refusal.status,
     )
 
 
@@ -114,30 +108,23 @@ def _with_message(url: str, text: str, code: str) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
-def _log_when_sent(response: HttpResponse, request: HttpRequest, refusal: LaunchRefused) -> None:
-    # A known key must not answer later than an unknown one, so the work waits for the response.
-    close = response.close
-
-    def log_and_close() -> None:
-        try:
-            LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_details, request, refusal))
-        except Error:
-            events.report(
-                events.LAUNCH_REFUSED_NOT_LOGGED,
-                exc_info=True,
-                code=refusal.code,
-                consumer=refusal.consumer.pk,
-            )
-        close()
-
-    response.close = log_and_close  # type: ignore[method-assign]
+def _log_refusal(request: HttpRequest, refusal: LaunchRefused) -> None:
+    try:
+        LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_describe, request, refusal))
+    except Error:
+        events.report(
+            events.LAUNCH_REFUSED_NOT_LOGGED,
+            exc_info=True,
+            code=refusal.code,
+            consumer=refusal.consumer.pk,
+        )
 
 
-def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
+def _describe(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
     details: dict[str, Any] = {"foreign_origin": refusal.foreign_origin}
     if refusal.form is not None:
         details["launch_url"] = refusal.form.url
-        details["clock_difference"] = _clock_difference(refusal.form.oauth)
+        details["clock_difference"] = _get_clock_difference(refusal.form.oauth)
     if refusal.message is not None:
         kept = refusal.message.without_personal_data(refusal.consumer.personal_data_kept)
         details["message_pairs"] = kept.pairs
@@ -148,7 +135,7 @@ def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
     return details
 
 
-def _clock_difference(parameters: dict[str, str]) -> int | None:
+def _get_clock_difference(parameters: dict[str, str]) -> int | None:
     try:
         difference = int(parameters["oauth_timestamp"]) - int(time.time())
     except (KeyError, ValueError):
