@@ -6,14 +6,16 @@ deliver at once waits for ``lti_deliver`` or for the next score.
 
 from __future__ import annotations
 
+import logging
 from threading import Lock, Thread
 from typing import Any
 
 from django.db import connections
 
-from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.outcomes.delivery import deliver_due
+
+logger = logging.getLogger("lti_provider")
 
 _WORKERS = 4
 
@@ -46,7 +48,10 @@ class Background:
             while self._is_wanted():
                 deliver_due(workers=_WORKERS)
         except Exception:
-            events.report(events.BACKGROUND_DELIVERY_FAILED, exc_info=True)
+            logger.exception(
+                "score_background_delivery_failed",
+                extra={"event": "score_background_delivery_failed"},
+            )
             with self._lock:
                 self._thread = None
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from threading import Event
+from typing import Any
 
 from django.db import Error, close_old_connections
 from django.db.models import Min
 from django.utils import timezone
 
-from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.models import (
     Attempt,
@@ -29,6 +30,8 @@ from lti_provider.models import (
 from lti_provider.models.service_host import HostBusy
 from lti_provider.outcomes.sending import send
 from lti_provider.signals import score_delivered, score_failed
+
+logger = logging.getLogger("lti_provider")
 
 WORKERS = 16
 #: How often a deliverer with work looks for more of it.
@@ -130,7 +133,12 @@ class Deliverer:
             if not forever:
                 raise
             if not self._is_database_lost:
-                events.report(events.DELIVERER_LOST_DATABASE, error=type(error).__name__)
+                name = type(error).__name__
+                logger.error(
+                    "deliverer_lost_database error=%s",
+                    name,
+                    extra={"event": "deliverer_lost_database", "error": name},
+                )
             self._is_database_lost = True
             self._ready = []
             self._look_again = time.monotonic() + idle
@@ -145,7 +153,7 @@ class Deliverer:
         self._turns = {route: self._turns.get(route, 0) for route in self._due}
         if self._is_database_lost:
             self._is_database_lost = False
-            events.report(events.DELIVERER_FOUND_DATABASE)
+            logger.info("deliverer_found_database", extra={"event": "deliverer_found_database"})
         busy = self._running or self._due
         self._look_again = time.monotonic() + (_BUSY_INTERVAL if busy else idle)
 
@@ -247,15 +255,24 @@ class Deliverer:
 
     def _record(self, result: LtiResult, attempt: Attempt) -> None:
         state = LtiResult.objects.record(result, attempt)
+        fields = _get_log_fields(result)
         if attempt.verdict is Verdict.DELIVERED and state is not None:
             self.report.delivered += 1
-            self._tell(result, events.SCORE_DELIVERED)
+            logger.info(
+                "score_delivered consumer=%(consumer)s result=%(result)s code=%(code)s",
+                fields,
+                extra={"event": "score_delivered", **fields},
+            )
             score_delivered.send_robust(sender=LtiResult, result=result)
         elif state is None:
             self.report.superseded += 1
         elif state == LtiResult.State.WAITING:
             self.report.retried += 1
-            self._tell(result, events.SCORE_DELAYED)
+            logger.info(
+                "score_delayed consumer=%(consumer)s result=%(result)s code=%(code)s",
+                fields,
+                extra={"event": "score_delayed", **fields},
+            )
         else:
             self._fail(result)
 
@@ -267,13 +284,21 @@ class Deliverer:
 
     def _fail(self, result: LtiResult) -> None:
         self.report.failed += 1
-        self._tell(result, events.SCORE_FAILED)
+        fields = _get_log_fields(result)
+        logger.warning(
+            "score_failed consumer=%(consumer)s result=%(result)s code=%(code)s",
+            fields,
+            extra={"event": "score_failed", **fields},
+        )
         score_failed.send_robust(sender=LtiResult, result=result)
 
-    def _tell(self, result: LtiResult, event: events.Event) -> None:
-        events.report(
-            event, consumer=result.lti_consumer_id, result=result.pk, code=result.last_code
-        )
+
+def _get_log_fields(result: LtiResult) -> dict[str, Any]:
+    return {
+        "consumer": result.lti_consumer_id,
+        "result": result.pk,
+        "code": result.last_code,
+    }
 
 
 def deliver_due(*, workers: int = WORKERS) -> DeliveryReport:

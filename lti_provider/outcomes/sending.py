@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -11,7 +12,6 @@ from email.utils import parsedate_to_datetime
 
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import Attempt, LtiResult, Verdict
@@ -29,6 +29,8 @@ from lti_provider.outcome_xml import (
     parse_answer,
 )
 from lti_provider.outcomes.egress import EgressError, Forbidden, HttpAnswer, post
+
+logger = logging.getLogger("lti_provider")
 
 _TRANSIENT = (408, 425, 429)
 # Canvas throttles with a 403 that says so in words.
@@ -59,7 +61,11 @@ def send(result: LtiResult) -> Attempt:
             host_answers=False,
         )
     except Exception:
-        events.report(events.SCORE_NOT_SENT, exc_info=True, result=result.pk)
+        logger.exception(
+            "score_not_sent result=%s",
+            result.pk,
+            extra={"event": "score_not_sent", "result": result.pk},
+        )
         return Attempt(
             verdict=Verdict.RETRY, code="internal_error", may_have_arrived=True, host_answers=None
         )
