@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from argparse import ArgumentParser
@@ -88,14 +87,12 @@ class Command(BaseCommand):
         )
         action("deactivate", "refuse launches, end sessions").add_argument("consumer")
         action("activate", "admit launches again").add_argument("consumer")
-        exported = actions.add_parser("export", help="write all consumers to standard output")
+        exported = actions.add_parser("export", help="write all consumers as JSON")
         exported.add_argument("--secrets", action="store_true", help="write secrets too")
-        imported = actions.add_parser("import", help="add consumers from a file, all or none")
+        imported = actions.add_parser("import", help="add what export wrote, all or none")
         imported.add_argument("file", nargs="?", default="-", help="a file; by default - for stdin")
         imported.add_argument("--update", action="store_true", help="change those whose key exists")
         imported.add_argument("--dry-run", action="store_true", help="only say what would be done")
-        for parser_of_rows in (exported, imported):
-            parser_of_rows.add_argument("--format", choices=("json", "csv"), default="json")
 
     @sensitive_variables()
     def handle(self, *args: Any, action: str, **options: Any) -> None:
@@ -156,17 +153,10 @@ class Command(BaseCommand):
         self._tell(found, **options)
 
     def _export(self, *, secrets: bool, **options: Any) -> None:
-        rows = [_exported(each, secrets) for each in LtiConsumer.objects.order_by("pk")]
-        if options["format"] == "json":
-            self._write_json(rows)
-            return
-        names = [*portable_fields(), _INSTALLATIONS, *(_SECRETS if secrets else ())]
-        writer = csv.DictWriter(self.stdout, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _as_text(row[name]) for name in names} for row in rows)
+        self._write_json([_exported(each, secrets) for each in LtiConsumer.objects.order_by("pk")])
 
     def _import(self, *, file: str, update: bool, dry_run: bool, **options: Any) -> None:
-        rows = _read_file(file, options["format"])
+        rows = _read_file(file)
         errors: list[str] = []
         done: list[str] = []
         with transaction.atomic():
@@ -255,32 +245,27 @@ def _secrets_of(consumer: LtiConsumer) -> Row:
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, list):
-        return "\n".join(value)
     return value.isoformat() if isinstance(value, datetime) else "" if value is None else str(value)
 
 
-def _read_file(name: str, kind: str) -> list[Row]:
+def _read_file(name: str) -> list[Row]:
     if name == "-":
-        return _read_rows(sys.stdin, kind)
+        return _read_rows(sys.stdin)
     try:
-        # Spreadsheets begin their files with a byte order mark.
-        with open(name, encoding="utf-8-sig", newline="") as file:
-            return _read_rows(file, kind)
+        # Some editors begin files with a byte order mark.
+        with open(name, encoding="utf-8-sig") as file:
+            return _read_rows(file)
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror}") from None
 
 
-def _read_rows(file: IO[str], kind: str) -> list[Row]:
+def _read_rows(file: IO[str]) -> list[Row]:
     try:
-        if kind == "csv":
-            rows: Any = list(csv.DictReader(file, strict=True))
-        else:
-            rows = json.load(file)
-    except (ValueError, csv.Error) as error:
-        raise CommandError(f"This is no {kind.upper()}: {error}") from None
+        rows = json.load(file)
+    except ValueError as error:
+        raise CommandError(f"This is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise CommandError("This is no list of consumers.")
+        raise CommandError("This is not a list of consumers, as export writes it.")
     return rows
 
 
@@ -291,7 +276,7 @@ def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
     if known is not None and not update:
         return "", [f"there is a consumer with the key {key}; say --update to change it."]
     consumer = known or LtiConsumer()
-    # A blank key or secret in a table means that there is none to import.
+    # Blank keys and secrets are generated, or stay as they are.
     given = {
         name: value
         for name, value in row.items()
@@ -310,16 +295,15 @@ def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
     first, given = row.get("instance_guid"), row.pop(_INSTALLATIONS, None)
     if given is None:
         return (None if first is None else [first] if first else []), []
-    guids = given if not isinstance(given, str) else given.split("\n") if given else []
     field = LtiInstallation._meta.get_field("guid")
-    if not isinstance(guids, list) or not all(isinstance(guid, str) for guid in guids):
-        return None, [f"{_INSTALLATIONS}: this is no list of guids."]
+    if not isinstance(given, list) or not all(isinstance(guid, str) for guid in given):
+        return None, [f"{_INSTALLATIONS}: this is not a list of guids."]
     try:
-        for guid in guids:
+        for guid in given:
             field.run_validators(guid)
     except ValidationError as error:
         return None, [f"{_INSTALLATIONS}: {message}" for message in error.messages]
-    return ([first, *guids] if first else guids), []
+    return ([first, *given] if first else given), []
 
 
 def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:
@@ -366,7 +350,7 @@ def _value(consumer: LtiConsumer, name: str, value: Any) -> Any:
     if value in ("", None) and field.null:
         return None
     if isinstance(field, models.CharField | models.TextField) and not isinstance(value, str):
-        raise ValidationError("this is no text.")
+        raise ValidationError("this is not text.")
     if isinstance(field, models.BooleanField):
         value = _SWITCHES.get(str(value).strip().lower(), value)
     return field.clean(value, consumer) if name in _SECRETS else field.to_python(value)
