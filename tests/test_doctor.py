@@ -590,7 +590,10 @@ def test_plain_http_is_told(sound_site, db):
     ("options", "said"),
     [
         ({"url": "site.example"}, "--url takes an address"),
-        ({"url": "http://localhost/", "consumer": "nobody's"}, "No LTI consumer has this key"),
+        (
+            {"url": "http://localhost/", "consumer": "nobody's"},
+            "There is no LTI consumer",
+        ),
         ({"url": "http://localhost/", "ca_file": "/no/such.pem"}, "There is no file"),
     ],
 )

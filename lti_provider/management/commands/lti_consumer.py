@@ -56,14 +56,19 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
 
-        def action(name: str, about: str, *, secrets: bool = False) -> ArgumentParser:
-            added: ArgumentParser = actions.add_parser(name, help=about)
+        def add_action(
+            name: str, text: str, *, consumer: bool = True, secrets: bool = False
+        ) -> ArgumentParser:
+            added: ArgumentParser = actions.add_parser(name, help=text)
             added.add_argument("--format", choices=("text", "json"), default="text")
+            if consumer:
+                added.add_argument("consumer", help="the LTI consumer's key, number or name")
             if secrets:
                 added.add_argument("--secrets", action="store_true", help="write secrets too")
             return added
 
-        add = action("add", "add a consumer; its secret is made", secrets=True)
+        text = "add a consumer; its secret is generated"
+        add = add_action("add", text, consumer=False, secrets=True)
         add.add_argument("name")
         _add_secret_input(add)
         add.add_argument(
@@ -73,11 +78,11 @@ class Command(BaseCommand):
             metavar="FIELD=VALUE",
             help=f"a further field: {', '.join(portable_fields())}",
         )
-        listed = action("list", "list consumers", secrets=False)
+        listed = add_action("list", "list consumers", consumer=False)
         listed.add_argument("--active", action="store_true", help="active ones only")
-        action("show", "show one consumer", secrets=True).add_argument("consumer")
-        rotate = action("rotate", "take a new secret, accept the old one for a while", secrets=True)
-        rotate.add_argument("consumer")
+        add_action("show", "show one consumer", secrets=True)
+        text = "take a new secret, accept the old one for a while"
+        rotate = add_action("rotate", text, secrets=True)
         _add_secret_input(rotate)
         overlap = rotate.add_mutually_exclusive_group()
         overlap.add_argument("--hours", type=float, default=7 * 24, help="overlap, default 168")
@@ -85,8 +90,8 @@ class Command(BaseCommand):
         rotate.add_argument(
             "--force", action="store_true", help="even if that ends an overlap that is going on"
         )
-        action("deactivate", "refuse launches, end sessions").add_argument("consumer")
-        action("activate", "admit launches again").add_argument("consumer")
+        add_action("deactivate", "refuse launches, end sessions")
+        add_action("activate", "admit launches again")
         exported = actions.add_parser("export", help="write all consumers as JSON")
         exported.add_argument("--secrets", action="store_true", help="write secrets too")
         imported = actions.add_parser("import", help="add what export wrote, all or none")

@@ -25,19 +25,19 @@ from lti_provider.doctor import (
     first_target,
     temporary_consumer,
 )
-from lti_provider.models import LtiConsumer
+from lti_provider.management.consumer import find_consumer
 from lti_provider.status import Level
 
 _EXIT = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
 
 
 class Command(BaseCommand):
-    """Exit status: 0 nothing to do, 1 warnings, 2 errors."""
+    """Exit status: 0 nothing to do, 1 warnings, 2 errors, 3 there is no such consumer."""
 
     help = (
         "Says what would stop launches or grades of this deployment: settings, database, clocks, "
         "consumers, and with --url what proxies in front of the site do to a launch. "
-        "Exit status: 0 nothing to do, 1 warnings, 2 errors."
+        "Exit status: 0 nothing to do, 1 warnings, 2 errors, 3 no such consumer."
     )
     # They are among what is examined, and a broken one must not keep the doctor away.
     requires_system_checks = []
@@ -46,8 +46,8 @@ class Command(BaseCommand):
         parser.add_argument("--url", help="launch through the front door: https://your.site/")
         parser.add_argument(
             "--consumer",
-            metavar="KEY",
-            help="launch as this LTI consumer; without it, as one that is removed afterwards",
+            help="launch as the LTI consumer with this key, number or name; without it, as one "
+            "that is removed afterwards",
         )
         parser.add_argument("--target", metavar="PATH", help="launch this page")
         parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust, in PEM")
@@ -82,7 +82,8 @@ class Command(BaseCommand):
             raise CommandError("--url takes an address such as https://your.site/.")
         with ExitStack() as stack:
             stack.enter_context(_ended_by_signals())
-            known = _consumer(options["consumer"])
+            named = options["consumer"]
+            known = None if named is None else find_consumer(named)
             consumer = known or stack.enter_context(temporary_consumer())
             target = options["target"]
             door = FrontDoor(
@@ -105,15 +106,6 @@ class Command(BaseCommand):
         self.stdout.write(style.get(finding.level, self.style.SUCCESS)(text))
         if finding.hint:
             self.stdout.write(f"  {finding.hint}")
-
-
-def _consumer(key: str | None) -> LtiConsumer | None:
-    if key is None:
-        return None
-    consumer = LtiConsumer.objects.with_key(key)
-    if consumer is None:
-        raise CommandError("No LTI consumer has this key.")
-    return consumer
 
 
 def _tls(options: dict[str, Any]) -> ssl.SSLContext:

@@ -6,12 +6,13 @@ from argparse import ArgumentParser, ArgumentTypeError
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from lti_provider.models import LtiConsumer, LtiResult
+from lti_provider.management.consumer import find_consumer
+from lti_provider.models import LtiResult
 from lti_provider.models.result import LtiResultQuerySet
 
 _ANY = "any"
@@ -23,9 +24,9 @@ class Command(BaseCommand):
     help = "Sends grades again, from the first attempt on; without --state those that failed."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--consumer", help="consumer key, or the consumer's number")
+        parser.add_argument("--consumer", help="the LTI consumer's key, number or name")
         parser.add_argument("--link", help="resource_link_id of the activity in the LMS")
-        parser.add_argument("--user", help="user id in the LMS")
+        parser.add_argument("--lti-user-id", help="the person's user_id in that LMS")
         parser.add_argument("--since", type=_time, help="submitted at or after this ISO time")
         parser.add_argument("--until", type=_time, help="submitted before this ISO time")
         parser.add_argument(
@@ -59,7 +60,7 @@ def _chosen(
     *,
     consumer: str | None = None,
     link: str | None = None,
-    user: str | None = None,
+    lti_user_id: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     state: str = _ANY,
@@ -68,23 +69,14 @@ def _chosen(
     results = LtiResult.objects.submitted()
     wanted: list[tuple[str, Any]] = [
         ("resource_link__resource_link_id", link),
-        ("lti_user__lti_user_id", user),
+        ("lti_user__lti_user_id", lti_user_id),
         ("submitted_at__gte", since),
         ("submitted_at__lt", until),
         ("state", None if state == _ANY else state),
     ]
     if consumer is not None:
-        results = results.filter(lti_consumer=_consumer(consumer))
+        results = results.filter(lti_consumer=find_consumer(consumer))
     return results.filter(Q(*[pair for pair in wanted if pair[1] is not None]))
-
-
-def _consumer(text: str) -> LtiConsumer:
-    found = LtiConsumer.objects.with_key(text)
-    if found is None and text.isascii() and text.isdigit():
-        found = LtiConsumer.objects.filter(pk=int(text)).first()
-    if found is None:
-        raise CommandError(f"There is no LTI consumer with key or number {text!r}.")
-    return found
 
 
 def _time(text: str) -> datetime:
