@@ -106,11 +106,11 @@ def build_request(
     if not is_xml_text(sourcedid):
         raise NotXml(sourcedid)
     envelope = Element("imsx_POXEnvelopeRequest", xmlns=NAMESPACE)
-    info = _under(envelope, "imsx_POXHeader", "imsx_POXRequestHeaderInfo")
+    info = _add_elements(envelope, "imsx_POXHeader", "imsx_POXRequestHeaderInfo")
     SubElement(info, "imsx_version").text = "V1.0"
     SubElement(info, "imsx_messageIdentifier").text = message_id
-    record = _under(envelope, "imsx_POXBody", f"{operation}ResultRequest", "resultRecord")
-    _under(record, "sourcedGUID", "sourcedId").text = sourcedid
+    record = _add_elements(envelope, "imsx_POXBody", f"{operation}ResultRequest", "resultRecord")
+    _add_elements(record, "sourcedGUID", "sourcedId").text = sourcedid
     if score is not None:
         result = SubElement(record, "result")
         result_score = SubElement(result, "resultScore")
@@ -118,7 +118,7 @@ def build_request(
         SubElement(result_score, "textString").text = format_score(score)
         if data is not None:
             name, value = data
-            _under(result, "resultData", name).text = value
+            _add_elements(result, "resultData", name).text = value
     written: bytes = tostring(envelope, encoding="utf-8", xml_declaration=True)
     # A parser reads a bare CR as LF (XML 1.0 §2.11), and ElementTree writes it bare.
     return written.replace(b"\r", b"&#13;")
@@ -132,9 +132,9 @@ def parse_answer(body: bytes) -> OutcomeAnswer:
         envelope = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise NotAnOutcome(type(error).__name__) from None
-    if envelope.tag != _named("imsx_POXEnvelopeResponse"):
+    if envelope.tag != _qualify_name("imsx_POXEnvelopeResponse"):
         raise NotAnOutcome("envelope")
-    codes = envelope.findall(_path(f"{_STATUS}/imsx_codeMajor"))
+    codes = envelope.findall(_qualify_path(f"{_STATUS}/imsx_codeMajor"))
     try:
         (code,) = codes
         major = CodeMajor((code.text or "").strip().lower())
@@ -142,8 +142,8 @@ def parse_answer(body: bytes) -> OutcomeAnswer:
         raise NotAnOutcome("imsx_codeMajor") from None
     return OutcomeAnswer(
         code=major,
-        description=_text(envelope, f"{_STATUS}/imsx_description"),
-        score_text=_text(envelope, _SCORE),
+        description=_find_text(envelope, f"{_STATUS}/imsx_description"),
+        score_text=_find_text(envelope, _SCORE),
     )
 
 
@@ -163,19 +163,19 @@ class _ShallowBuilder(TreeBuilder):
         return super().end(tag)
 
 
-def _under(parent: Element, *names: str) -> Element:
+def _add_elements(parent: Element, *names: str) -> Element:
     for name in names:
         parent = SubElement(parent, name)
     return parent
 
 
-def _named(name: str) -> str:
+def _qualify_name(name: str) -> str:
     return f"{{{NAMESPACE}}}{name}"
 
 
-def _path(names: str) -> str:
-    return "/".join(map(_named, names.split("/")))
+def _qualify_path(names: str) -> str:
+    return "/".join(map(_qualify_name, names.split("/")))
 
 
-def _text(envelope: Element, names: str) -> str:
-    return (envelope.findtext(_path(names)) or "").strip()
+def _find_text(envelope: Element, names: str) -> str:
+    return (envelope.findtext(_qualify_path(names)) or "").strip()

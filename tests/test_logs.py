@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, Counter, generate_latest
 
 from lti_provider import signals
 from lti_provider.models import LtiResult
-from lti_provider.outcomes import deliver_due, send
+from lti_provider.outcomes import deliver_due, send_score
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope
 from tests.test_docs import PYTHON_BLOCKS, rows
@@ -145,7 +145,7 @@ def test_no_line_holds_a_secret_or_a_person(client, lms, gradebook, records, set
     lms.consumer.unsupported_outcomes = ""
     settings.LTI_PROVIDER_GRADE_TIMEOUT = "a mistake"
     result.lti_consumer = lms.consumer
-    send(result)
+    send_score(result)
 
     found = records()
     assert {record.event for record in found} == DOCUMENTED.keys() - OF_OUTAGES

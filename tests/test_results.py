@@ -386,7 +386,7 @@ def test_a_consumer_with_grades_is_not_deleted(result, lms):
 def test_what_is_undelivered_and_what_is_unsettled(result):
     assert not LtiResult.objects.undelivered().exists()
     result.submit_score(0.5)
-    for state, undelivered, unsettled in [
+    for state, undelivered, pending in [
         ("waiting", True, True),
         ("sending", True, True),
         ("failed", True, False),
@@ -394,7 +394,7 @@ def test_what_is_undelivered_and_what_is_unsettled(result):
     ]:
         LtiResult.objects.update(state=state)
         assert LtiResult.objects.undelivered().exists() == undelivered
-        assert LtiResult.objects.unsettled().exists() == unsettled
+        assert LtiResult.objects.pending().exists() == pending
 
 
 def test_a_resend_starts_anew_and_asks_again_what_was_unsupported(result, lms):

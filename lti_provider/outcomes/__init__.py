@@ -2,7 +2,7 @@
 
 from lti_provider.outcomes.background import background
 from lti_provider.outcomes.delivery import Deliverer, DeliveryReport, deliver_due
-from lti_provider.outcomes.sending import read_score, send
+from lti_provider.outcomes.sending import read_score, send_score
 
 __all__ = [
     "Deliverer",
@@ -10,5 +10,5 @@ __all__ = [
     "background",
     "deliver_due",
     "read_score",
-    "send",
+    "send_score",
 ]

@@ -25,7 +25,7 @@ class Background:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._wanted = False
+        self._is_requested = False
         self._thread: Thread | None = None
 
     def on_score_submitted(self, **_signal: Any) -> None:
@@ -33,7 +33,7 @@ class Background:
         if not conf.grade_background:
             return
         with self._lock:
-            self._wanted = True
+            self._is_requested = True
             if self._thread is None:
                 self._thread = Thread(target=self._run, daemon=True, name="lti-background")
                 self._thread.start()
@@ -45,7 +45,7 @@ class Background:
 
     def _run(self) -> None:
         try:
-            while self._is_wanted():
+            while self._take_request():
                 deliver_due(workers=_WORKERS)
         except Exception:
             logger.exception(
@@ -57,12 +57,12 @@ class Background:
         finally:
             connections.close_all()
 
-    def _is_wanted(self) -> bool:
+    def _take_request(self) -> bool:
         with self._lock:
-            wanted, self._wanted = self._wanted, False
-            if not wanted:
+            is_requested, self._is_requested = self._is_requested, False
+            if not is_requested:
                 self._thread = None
-            return wanted
+            return is_requested
 
 
 background = Background()

@@ -27,10 +27,10 @@ def lti_grade_status(context: RequestContext, result: Any = None) -> dict[str, A
     return {
         "result": result,
         "reason": result.reason if launch is not None and launch.is_instructor else "",
-        "url": _url(result.pk, launch),
+        "url": _build_grade_url(result.pk, launch),
     }
 
 
-def _url(pk: int, launch: Any) -> str:
+def _build_grade_url(pk: int, launch: Any) -> str:
     url = reverse("lti_provider:grade", args=[pk])
     return f"{url}?lti_launch={launch.pk}" if launch is not None else url

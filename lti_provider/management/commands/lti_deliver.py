@@ -74,7 +74,7 @@ class Command(BaseCommand):
 def _count_waiting() -> int | None:
     """None while the database does not tell."""
     with suppress(Error):
-        return LtiResult.objects.unsettled().count()
+        return LtiResult.objects.pending().count()
     return None
 
 
