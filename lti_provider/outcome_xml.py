@@ -30,7 +30,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Operation(StrEnum):
-    """What is asked of the gradebook."""
+    """A request to the gradebook."""
 
     REPLACE = "replace"
     READ = "read"
@@ -38,7 +38,7 @@ class Operation(StrEnum):
 
 
 class CodeMajor(StrEnum):
-    """The only part of an answer that decides (LTI 1.1 §6.1.3)."""
+    """imsx_codeMajor, which alone says how a request ended (LTI 1.1 §6.1.3)."""
 
     SUCCESS = "success"
     PROCESSING = "processing"
@@ -51,16 +51,16 @@ class NotXml(ValueError):
 
 
 class NotAnOutcome(ValueError):
-    """An answer that is no imsx_POXEnvelopeResponse with exactly one known code."""
+    """An answer that is not an imsx_POXEnvelopeResponse with exactly one known code."""
 
 
 class NotAScore(ValueError):
-    """A score that is not a number, or out of all bounds."""
+    """A score that is not a number, or too long to be one."""
 
 
 @dataclass(frozen=True)
 class OutcomeAnswer:
-    """What an LMS answered: its code, its words and, to a read, its score."""
+    """An LMS's answer: its code, its description and, to a read, its score."""
 
     code: CodeMajor
     description: str
@@ -119,9 +119,9 @@ def build_request(
         if data is not None:
             name, value = data
             _add_elements(result, "resultData", name).text = value
-    written: bytes = tostring(envelope, encoding="utf-8", xml_declaration=True)
+    body: bytes = tostring(envelope, encoding="utf-8", xml_declaration=True)
     # A parser reads a bare CR as LF (XML 1.0 §2.11), and ElementTree writes it bare.
-    return written.replace(b"\r", b"&#13;")
+    return body.replace(b"\r", b"&#13;")
 
 
 def parse_answer(body: bytes) -> OutcomeAnswer:
@@ -148,7 +148,7 @@ def parse_answer(body: bytes) -> OutcomeAnswer:
 
 
 class _ShallowBuilder(TreeBuilder):
-    """Builds the tree of an answer, and of nothing deeper than answers are."""
+    """Builds the tree of an answer; raises NotAnOutcome if it is deeper than answers are."""
 
     depth = 0
 

@@ -1,4 +1,4 @@
-"""How a consumer is doing: what its set-up page and ``lti_doctor`` tell.
+"""The status of a consumer, as its set-up page and ``lti_doctor`` show it.
 
 Each line costs a bounded number of indexed reads, however many launches are kept.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How serious a line, or a finding of ``lti_doctor``, is."""
 
     OK = "ok"
     NOTE = "note"
@@ -38,7 +38,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusLine:
-    """One thing to know; ``launch`` is the entry of the log that tells more."""
+    """One line of the status; ``launch`` is the log entry with the details."""
 
     name: str
     label: str | _StrPromise
@@ -59,7 +59,7 @@ class RecentLaunches:
 
     @classmethod
     def for_consumer(cls, consumer: LtiConsumer) -> RecentLaunches:
-        """Read them, launches of our own aside: the last one, and one for each code of refusal."""
+        """Read the last accepted launch and the last refusal of each code, trial launches aside."""
         own = own_user_ids(consumer)
         newest = LtiLaunch.objects.newest_refusals(consumer)
         refused = [launch for launch in newest.values() if launch.message.user_id not in own]
@@ -71,7 +71,7 @@ class RecentLaunches:
         )
 
 
-#: What stops every launch of a consumer, not only this one.
+#: Refusals that stop all launches of a consumer.
 _STOPPING = frozenset({InvalidSignature.code, StaleTimestamp.code, OtherInstallation.code})
 
 
@@ -172,7 +172,7 @@ def _describe_installations(recent: RecentLaunches) -> Iterator[StatusLine]:
 
 
 #: Further lines go here.
-LINES: tuple[Callable[[RecentLaunches], Iterator[StatusLine]], ...] = (
+_DESCRIBERS: tuple[Callable[[RecentLaunches], Iterator[StatusLine]], ...] = (
     _describe_consumer,
     _describe_last_launch,
     _describe_last_refusal,
@@ -182,5 +182,5 @@ LINES: tuple[Callable[[RecentLaunches], Iterator[StatusLine]], ...] = (
 
 
 def get_status_lines(recent: RecentLaunches) -> list[StatusLine]:
-    """All that is to be known about a consumer, in order."""
-    return [line for lines in LINES for line in lines(recent)]
+    """The status of a consumer, line by line."""
+    return [line for describe in _DESCRIBERS for line in describe(recent)]

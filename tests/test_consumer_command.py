@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from lti_provider.management.commands.lti_consumer import portable_fields
+from lti_provider.management.commands.lti_consumer import get_portable_fields
 from lti_provider.models import LtiConsumer
 from lti_provider.testing import FakeLms
 
@@ -176,13 +176,13 @@ def test_what_is_exported_can_be_imported(consumer, typed):
     consumer.save()
     consumer.rotate_secret(NOW + timedelta(days=1), 'se"cr,et ')
     LtiConsumer.objects.create(consumer_name="Plain", consumer_secret=" x")
-    before = list(LtiConsumer.objects.order_by("pk").values(*portable_fields()))
+    before = list(LtiConsumer.objects.order_by("pk").values(*get_portable_fields()))
     secrets = [each.consumer_secret for each in LtiConsumer.objects.order_by("pk")]
     exported = run("export", "--secrets")
     LtiConsumer.objects.all().delete()
     typed(exported)
     assert "2 in all." in run("import")
-    assert list(LtiConsumer.objects.order_by("pk").values(*portable_fields())) == before
+    assert list(LtiConsumer.objects.order_by("pk").values(*get_portable_fields())) == before
     assert [each.consumer_secret for each in LtiConsumer.objects.order_by("pk")] == secrets
     first = LtiConsumer.objects.earliest("pk")
     assert first.previous_secret == "canary-secret"

@@ -339,8 +339,8 @@ def test_grades_to_resend_are_chosen(refused, lms, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "yesterday"], "no ISO date or time"),
-        (["--since", "2026-13-01"], "no ISO date or time"),
+        (["--since", "yesterday"], "not an ISO date or time"),
+        (["--since", "2026-13-01"], "not an ISO date or time"),
         (["--state", "lost"], "invalid choice"),
     ],
 )

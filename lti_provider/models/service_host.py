@@ -1,4 +1,4 @@
-"""What deliverers know of the hosts that take grades, and what they may send them."""
+"""Hosts that take grades: leases within their limits, and circuit breakers."""
 
 from __future__ import annotations
 
@@ -27,47 +27,47 @@ from lti_provider.models.result import (
     LtiResultQuerySet,
 )
 
-#: So many attempts in a row without an answer stop the others.
+#: After this many attempts in a row without an answer the circuit is open.
 FAILURE_THRESHOLD = 5
 SHORTEST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=15)
 BATCH_SIZE = 10
-#: A host that was left alone may get this much of its rate at once.
+#: An idle host may get what its rate allows in this time at once.
 BURST = timedelta(seconds=1)
 
 
 class Destination(NamedTuple):
-    """Where grades of one consumer go: what fails there says nothing about another consumer's."""
+    """One consumer's grade service: its failures do not count for another consumer at the host."""
 
     consumer: int
     host: str
 
 
 class HostBusy(Exception):
-    """A host has as many requests as it may have now, whoever would send more."""
+    """The host has as many requests as all deliverers together may send it now."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Results of one consumer that one deliverer may send to one host, one after the other."""
+    """Results that one deliverer may send to their destination, one after the other."""
 
     destination: Destination
     token: str
     results: Sequence[LtiResult]
-    #: Whether the last attempt got no answer.
+    #: Whether this is the trial request after an attempt without an answer.
     is_trial: bool
 
 
 def get_lease_duration() -> timedelta:
-    """One exchange, and longer than another for what may still land."""
+    """Time for one exchange, and until a message that was cut off no longer takes effect."""
     return timedelta(seconds=3 * conf.grade_timeout)
 
 
 class LtiServiceHostQuerySet(PrimaryQuerySet["LtiServiceHost"]):
     def lease(self, destination: Destination) -> Lease | None:
-        """Reserve due results of ``destination`` within its host's limits, over all deliverers.
+        """Reserve due results within the host's limits, which hold for all deliverers together.
 
-        Raises HostBusy.
+        None if there are none, or the breaker lets none through. Raises HostBusy.
         """
         while True:
             # Durable: a reservation that others cannot see yet is none.
@@ -75,7 +75,7 @@ class LtiServiceHostQuerySet(PrimaryQuerySet["LtiServiceHost"]):
                 # The first statement writes: whoever wants the same host waits here, on every
                 # database, and SQLite never has to turn a read lock into a write lock.
                 if self.filter(host=destination.host).update(claims=F("claims") + 1):
-                    return self.get(host=destination.host)._lease(destination, timezone.now())
+                    return self.get(host=destination.host)._lease_due(destination, timezone.now())
             self.bulk_create([LtiServiceHost(host=destination.host)], ignore_conflicts=True)
 
 
@@ -95,21 +95,21 @@ class LtiServiceHost(models.Model):
     def __str__(self) -> str:
         return self.host
 
-    def _lease(self, destination: Destination, now: datetime) -> Lease | None:
+    def _lease_due(self, destination: Destination, now: datetime) -> Lease | None:
         alias = router.db_for_write(type(self), instance=self)
         at_host = LtiResult.objects.using(alias).filter(service_host=self.host)
         allowance = self._get_allowance(now)
         if not allowance or _count_leases(at_host, now) >= conf.grade_concurrency:
             raise HostBusy
-        mine = at_host.filter(lti_consumer=destination.consumer)
+        results = at_host.filter(lti_consumer=destination.consumer)
         breaker = (
             LtiServiceBreaker.objects.using(alias).for_destination(destination).first()
             or LtiServiceBreaker()
         )
-        if breaker.is_paused(now) or (breaker.is_circuit_open and _count_leases(mine, now)):
+        if breaker.is_paused(now) or (breaker.is_circuit_open and _count_leases(results, now)):
             return None
         skip = connections[alias].features.has_select_for_update_skip_locked
-        due = mine.due(now).order_by("next_attempt_at", "pk")
+        due = results.due(now).order_by("next_attempt_at", "pk")
         # A result whose new score is not committed yet is somebody's locked row.
         size = min(allowance, 1 if breaker.failures else BATCH_SIZE)
         chosen = list(due.select_for_update(skip_locked=skip).values_list("pk", flat=True)[:size])
@@ -134,20 +134,20 @@ class LtiServiceHost(models.Model):
 
 class LtiServiceBreakerQuerySet(PrimaryQuerySet["LtiServiceBreaker"]):
     def for_destination(self, destination: Destination) -> Self:
-        """The one of a destination, if anything ever failed there."""
+        """The breaker of a destination; none if nothing ever failed there."""
         return self.filter(lti_consumer=destination.consumer, host=destination.host)
 
     def record_answer(self, destination: Destination) -> None:
-        """Close the breaker."""
+        """Close the circuit: the host has answered."""
         self.for_destination(destination).filter(failures__gt=0).update(
             failures=0, failing_since=None, paused_until=None
         )
 
     def record_failure(self, destination: Destination, attempt: Attempt) -> None:
-        """Count an attempt without an answer; many in a row pause the destination."""
+        """Count an attempt without an answer, and pause the destination."""
         now = timezone.now()
-        named = LtiServiceBreaker(lti_consumer_id=destination.consumer, host=destination.host)
-        self.bulk_create([named], ignore_conflicts=True)
+        breaker = LtiServiceBreaker(lti_consumer_id=destination.consumer, host=destination.host)
+        self.bulk_create([breaker], ignore_conflicts=True)
         with transaction.atomic(using=self.db):
             self.for_destination(destination).update(
                 failures=F("failures") + 1, last_code=attempt.code, last_text=attempt.text
@@ -203,11 +203,11 @@ class LtiServiceBreaker(models.Model):
 
     @property
     def is_circuit_open(self) -> bool:
-        """Whether the breaker lets only a trial through."""
+        """Whether only a trial request is let through."""
         return self.failures >= FAILURE_THRESHOLD
 
     def is_paused(self, now: datetime) -> bool:
-        """Whether nothing is sent at all."""
+        """Whether nothing is sent for now."""
         return self.paused_until is not None and self.paused_until > now
 
 
@@ -217,13 +217,13 @@ def _count_leases(results: LtiResultQuerySet, now: datetime) -> int:
 
 
 def get_request_interval() -> timedelta:
-    """The time between two requests at the rate that one host gets."""
+    """The time between two requests to a host at ``LTI_PROVIDER_GRADE_RATE``."""
     return timedelta(seconds=1 / conf.grade_rate)
 
 
-def get_later(one: datetime | None, other: datetime) -> datetime:
+def get_later(first: datetime | None, second: datetime) -> datetime:
     """The later of two times, the first of which may be missing."""
-    return max(one, other) if one else other
+    return max(first, second) if first else second
 
 
 def compute_pause(attempt: Attempt, failures: int) -> timedelta:

@@ -21,7 +21,7 @@ _WORKERS = 4
 
 
 class Background:
-    """At most one thread; a score that comes while it works makes it look once more."""
+    """Delivers in at most one thread, which runs once more for scores that came meanwhile."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -39,7 +39,7 @@ class Background:
                 self._thread.start()
 
     def wait(self) -> None:
-        """Wait until nothing is left to try, for tests."""
+        """Wait until the thread has ended, for tests."""
         while (thread := self._thread) is not None:
             thread.join()
 

@@ -1,4 +1,4 @@
-"""From a result to a signed message, and from an LMS's answer to what it means. No database."""
+"""Send one score, or read it, and judge the LMS's answer. No database."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def read_score(result: LtiResult) -> Decimal | None:
 
 
 def judge_answer(answer: HttpAnswer) -> Attempt:
-    """What an answer means. Only imsx_codeMajor in its namespace can make it a success."""
+    """Judge an answer: only imsx_codeMajor in its namespace can make it a success."""
     try:
         outcome = parse_answer(answer.body)
     except NotAnOutcome:
@@ -111,7 +111,7 @@ def judge_answer(answer: HttpAnswer) -> Attempt:
 
 
 def judge_outcome(outcome: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
-    """What an LMS's own words mean."""
+    """Judge an answer that is an outcome (LTI 1.1 §6.1.3)."""
     text = _clean_description(outcome.description)
     wait = _parse_retry_after(answer)
     match outcome.code:
@@ -132,7 +132,7 @@ def judge_outcome(outcome: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
 
 
 def judge_http(answer: HttpAnswer) -> Attempt:
-    """What an answer without an outcome means."""
+    """Judge an answer that is not an outcome, by its HTTP status."""
     status, text, wait = answer.status, str(answer.status), _parse_retry_after(answer)
     if _is_throttled(answer):
         return Attempt(verdict=Verdict.RETRY, code="throttled", retry_after=wait)

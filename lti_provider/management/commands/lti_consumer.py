@@ -35,7 +35,7 @@ _SWITCHES = {
 _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_at")
 
 
-def portable_fields() -> list[str]:
+def get_portable_fields() -> list[str]:
     """What a consumer is on any site, secrets aside."""
     return [
         field.name
@@ -76,7 +76,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="FIELD=VALUE",
-            help=f"a further field: {', '.join(portable_fields())}",
+            help=f"a further field: {', '.join(get_portable_fields())}",
         )
         listed = add_action("list", "list consumers", consumer=False)
         listed.add_argument("--active", action="store_true", help="active ones only")
@@ -86,7 +86,7 @@ class Command(BaseCommand):
         _add_secret_input(rotate)
         overlap = rotate.add_mutually_exclusive_group()
         overlap.add_argument("--hours", type=float, default=7 * 24, help="overlap, default 168")
-        overlap.add_argument("--until", type=_moment, help="end of the overlap, in ISO 8601")
+        overlap.add_argument("--until", type=_parse_moment, help="end of the overlap, in ISO 8601")
         rotate.add_argument(
             "--force", action="store_true", help="even if that ends an overlap that is going on"
         )
@@ -105,7 +105,7 @@ class Command(BaseCommand):
 
     def _add(self, *, name: str, **options: Any) -> None:
         row: Row = {"consumer_name": name}
-        known = portable_fields()
+        known = get_portable_fields()
         for pair in options["set"]:
             field, equals, value = pair.partition("=")
             if not equals:
@@ -115,23 +115,23 @@ class Command(BaseCommand):
         if options["secret_stdin"]:
             row["consumer_secret"] = _read_secret()
             known.append("consumer_secret")
-        if errors := _fill(consumer, row, known):
+        if errors := _set_fields(consumer, row, known):
             raise CommandError("\n".join(errors))
         consumer.save(force_insert=True)
-        self._tell(consumer, **options)
+        self._write_consumer(consumer, **options)
 
     def _list(self, *, active: bool, **options: Any) -> None:
         consumers = LtiConsumer.objects.order_by("pk")
         if active:
             consumers = consumers.filter(is_active=True)
-        rows = [_described(consumer) for consumer in consumers]
+        rows = [_describe_consumer(consumer) for consumer in consumers]
         if options["format"] == "json":
             self._write_json(rows)
         for row in rows if options["format"] == "text" else ():
-            self.stdout.write("\t".join(_as_text(row[name]) for name in _LISTED))
+            self.stdout.write("\t".join(_format_value(row[name]) for name in _LISTED))
 
     def _show(self, *, consumer: str, **options: Any) -> None:
-        self._tell(find_consumer(consumer), **options)
+        self._write_consumer(find_consumer(consumer), **options)
 
     @sensitive_variables()
     def _rotate(self, *, consumer: str, **options: Any) -> None:
@@ -145,20 +145,22 @@ class Command(BaseCommand):
         secret = _read_secret() if options["secret_stdin"] else ""
         until = options["until"] or timezone.now() + timedelta(hours=options["hours"])
         found.rotate_secret(until, secret)
-        self._tell(found, **options)
+        self._write_consumer(found, **options)
 
     def _deactivate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
         found.set_active(False)
-        self._tell(found, **options)
+        self._write_consumer(found, **options)
 
     def _activate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
         found.set_active(True)
-        self._tell(found, **options)
+        self._write_consumer(found, **options)
 
     def _export(self, *, secrets: bool, **options: Any) -> None:
-        self._write_json([_exported(each, secrets) for each in LtiConsumer.objects.order_by("pk")])
+        self._write_json(
+            [_export_consumer(each, secrets) for each in LtiConsumer.objects.order_by("pk")]
+        )
 
     def _import(self, *, file: str, update: bool, dry_run: bool, **options: Any) -> None:
         rows = _read_file(file)
@@ -166,7 +168,7 @@ class Command(BaseCommand):
         done: list[str] = []
         with transaction.atomic():
             for number, row in enumerate(rows, start=1):
-                verb, found = _import_row(row, update)
+                verb, found = _import_consumer(row, update)
                 errors += [f"Entry {number}: {error}" for error in found]
                 done.append(f"{'Would have ' if dry_run else ''}{verb} {row.get('consumer_name')}")
             if errors or dry_run:
@@ -175,16 +177,18 @@ class Command(BaseCommand):
             raise CommandError("\n".join([*errors, "Nothing was imported."]))
         self.stdout.write("\n".join([*done, f"{len(done)} in all."]))
 
-    def _tell(self, consumer: LtiConsumer, *, secrets: bool = False, **options: Any) -> None:
-        row = _described(consumer)
+    def _write_consumer(
+        self, consumer: LtiConsumer, *, secrets: bool = False, **options: Any
+    ) -> None:
+        row = _describe_consumer(consumer)
         if secrets:
-            row |= _secrets_of(consumer)
+            row |= _read_secrets(consumer)
         if options["format"] == "json":
             self._write_json(row)
             return
         row[_INSTALLATIONS] = ", ".join(map(str, consumer.installations.all()))
         for name, value in row.items():
-            self.stdout.write(f"{name}: {_as_text(value)}")
+            self.stdout.write(f"{name}: {_format_value(value)}")
 
     def _write_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
@@ -198,7 +202,7 @@ def _add_secret_input(parser: ArgumentParser) -> None:
     )
 
 
-def _moment(text: str) -> datetime:
+def _parse_moment(text: str) -> datetime:
     moment = parse_datetime(text)
     if moment is None:
         raise ValueError(text)
@@ -218,8 +222,8 @@ def _read_secret() -> str:
     return secret
 
 
-def _described(consumer: LtiConsumer) -> Row:
-    names = (*portable_fields(), *_STAMPS)
+def _describe_consumer(consumer: LtiConsumer) -> Row:
+    names = (*get_portable_fields(), *_STAMPS)
     fields = {name: getattr(consumer, name) for name in names}
     installations = [
         {
@@ -233,14 +237,14 @@ def _described(consumer: LtiConsumer) -> Row:
     return {"number": consumer.pk, **fields, _INSTALLATIONS: installations}
 
 
-def _exported(consumer: LtiConsumer, secrets: bool) -> Row:
-    row = {name: getattr(consumer, name) for name in portable_fields()}
+def _export_consumer(consumer: LtiConsumer, secrets: bool) -> Row:
+    row = {name: getattr(consumer, name) for name in get_portable_fields()}
     row[_INSTALLATIONS] = [each.guid for each in consumer.installations.all()]
-    return row | _secrets_of(consumer) if secrets else row
+    return row | _read_secrets(consumer) if secrets else row
 
 
 @sensitive_variables()
-def _secrets_of(consumer: LtiConsumer) -> Row:
+def _read_secrets(consumer: LtiConsumer) -> Row:
     try:
         present, previous = (decrypt(stored) for stored in consumer.stored_secrets)
     except SecretUnreadable as error:
@@ -249,7 +253,7 @@ def _secrets_of(consumer: LtiConsumer) -> Row:
     return dict(zip(_SECRETS, (present, previous, until), strict=True))
 
 
-def _as_text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else "" if value is None else str(value)
 
 
@@ -275,7 +279,7 @@ def _read_rows(file: IO[str]) -> list[Row]:
 
 
 @sensitive_variables()
-def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
+def _import_consumer(row: Row, update: bool) -> tuple[str, list[str]]:
     key = row.get("consumer_key") or ""
     known = LtiConsumer.objects.with_key(key) if isinstance(key, str) and key else None
     if known is not None and not update:
@@ -288,7 +292,7 @@ def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
         if value not in ("", None) or name not in ("consumer_key", *_SECRETS)
     }
     guids, errors = _read_installations(given)
-    errors += _fill(consumer, given)
+    errors += _set_fields(consumer, given)
     if not errors:
         consumer.save()
         _set_installations(consumer, guids)
@@ -322,9 +326,9 @@ def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:
 
 
 @sensitive_variables()
-def _fill(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -> list[str]:
+def _set_fields(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -> list[str]:
     """Set fields from texts or JSON values; what is wrong with them."""
-    names = [*portable_fields(), *_SECRETS] if known is None else [*known]
+    names = [*get_portable_fields(), *_SECRETS] if known is None else [*known]
     errors = [
         f"there is no field {name}; known are {', '.join(names)}."
         for name in row
@@ -333,13 +337,13 @@ def _fill(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -
     for name in names:
         try:
             if name in row:
-                setattr(consumer, name, _value(consumer, name, row[name]))
+                setattr(consumer, name, _parse_value(consumer, name, row[name]))
         except ValidationError as error:
             errors += [f"{name}: {message}" for message in error.messages]
-    return errors or _errors_of(consumer, row)
+    return errors or _find_errors(consumer, row)
 
 
-def _errors_of(consumer: LtiConsumer, row: Row) -> list[str]:
+def _find_errors(consumer: LtiConsumer, row: Row) -> list[str]:
     # What is stored already is no input, and may be encrypted with a key that was lost.
     kept = {"consumer_secret", "previous_secret"} - row.keys()
     try:
@@ -350,7 +354,7 @@ def _errors_of(consumer: LtiConsumer, row: Row) -> list[str]:
     return []
 
 
-def _value(consumer: LtiConsumer, name: str, value: Any) -> Any:
+def _parse_value(consumer: LtiConsumer, name: str, value: Any) -> Any:
     field: Any = LtiConsumer._meta.get_field(name)
     if value in ("", None) and field.null:
         return None
