@@ -11,9 +11,9 @@ NOT_FOUND = 3
 
 
 def find_consumer(text: str) -> LtiConsumer:
-    """The consumer with this key, else with this number, else of this name.
+    """Find the consumer with this key, else with this number, else with this name.
 
-    Raises CommandError, which says what to type, if there is none, or several of the name.
+    Raises CommandError, which says what to type, if there is none or the name is ambiguous.
     """
     found = LtiConsumer.objects.with_key(text) or _find_by_number(text)
     named = [found] if found is not None else _find_by_name(text)

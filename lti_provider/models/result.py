@@ -93,26 +93,25 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         known: LtiResult | None,
         rotation: int = 0,
     ) -> LtiResult | None:
-        """The result of a launch, with the newest of what the LMS calls it; ``known`` saves a read.
+        """Create or update the result that a launch names; ``known`` saves a read.
 
-        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names
-        none, such as a teacher's, takes nothing from an older one. Writes once, and only what
-        changed.
+        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names no
+        result, such as a teacher's, changes nothing. Writes once, and only what changed.
         """
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
             return known
         host = host_of(url)
         consumer.learn_outcome_host(host)
-        named: dict[str, Any] = {
+        service: dict[str, Any] = {
             "rotation": rotation,
             "service_url": url,
             "service_host": host,
             "sourcedid": sourcedid,
             "accepts": ",".join(message.outcome_data_accepted),
         }
-        result = known or self._create(consumer, user_digest, link_digest, named)
-        changed = {name: value for name, value in named.items() if getattr(result, name) != value}
+        result = known or self._create_from_launch(consumer, user_digest, link_digest, service)
+        changed = {name: value for name, value in service.items() if getattr(result, name) != value}
         if changed:
             vars(result).update(changed)
             self.filter(pk=result.pk).update(**changed)
@@ -120,15 +119,15 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             self.filter(pk=result.pk).retry_unauthorized()
         return result
 
-    def _create(
-        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, Any]
+    def _create_from_launch(
+        self, consumer: LtiConsumer, user_digest: str, link_digest: str, service: dict[str, Any]
     ) -> LtiResult:
         identity: dict[str, Any] = {
             "lti_consumer": consumer,
             "user_digest": user_digest,
             "link_digest": link_digest,
         }
-        result = LtiResult(**identity, **named)
+        result = LtiResult(**identity, **service)
         try:
             with prepared.savepoint(self.db):
                 prepared.insert(result, self.db)
@@ -262,7 +261,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
 
 
 class LtiResult(models.Model):
-    """What a person has in one activity of an LMS; there is one for each consumer, link and user.
+    """A person's grade for one activity; there is one for each consumer, link and user.
 
     It stays who it is when the account behind the LTI user changes or goes.
     """
@@ -439,7 +438,7 @@ class LtiResult(models.Model):
 
     @property
     def operation(self) -> Operation:
-        """What the newest submission asks of the LMS."""
+        """The request that sends the newest submission."""
         return Operation.DELETE if self.score is None else Operation.REPLACE
 
     @property

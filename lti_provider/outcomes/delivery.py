@@ -149,6 +149,7 @@ class Deliverer:
             return
         if forever and not self._running:
             close_old_connections()
+        LtiResult.objects.recover_expired_leases()
         self._due = self._ready = self._find_due()
         self._turns = {destination: self._turns.get(destination, 0) for destination in self._due}
         if self._is_database_lost:
@@ -159,7 +160,6 @@ class Deliverer:
 
     def _find_due(self) -> list[Destination]:
         now = timezone.now()
-        LtiResult.objects.recover_expired_leases()
         due = LtiResult.objects.due(now).values_list("lti_consumer", "service_host")
         waiting = due.annotate(since=Min("next_attempt_at")).order_by("since")
         destinations = [Destination(consumer, host) for consumer, host, _since in waiting]

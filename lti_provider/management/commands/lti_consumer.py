@@ -36,7 +36,7 @@ _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_
 
 
 def get_portable_fields() -> list[str]:
-    """What a consumer is on any site, secrets aside."""
+    """Names of the fields that export and import carry, secrets aside."""
     return [
         field.name
         for field in LtiConsumer._meta.concrete_fields
@@ -300,7 +300,7 @@ def _import_consumer(row: Row, update: bool) -> tuple[str, list[str]]:
 
 
 def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
-    """Take the guids out of a row, None where it names none; and what is wrong with them."""
+    """Take the guids out of a row, None if it names none; return them and the errors."""
     first, given = row.get("instance_guid"), row.pop(_INSTALLATIONS, None)
     if given is None:
         return (None if first is None else [first] if first else []), []
@@ -327,7 +327,7 @@ def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:
 
 @sensitive_variables()
 def _set_fields(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -> list[str]:
-    """Set fields from texts or JSON values; what is wrong with them."""
+    """Set fields from texts or JSON values; return the errors."""
     names = [*get_portable_fields(), *_SECRETS] if known is None else [*known]
     errors = [
         f"there is no field {name}; known are {', '.join(names)}."

@@ -13,7 +13,7 @@ from lti_provider.models import DataSubject
 
 
 class Command(DataSubjectCommand):
-    """Asks first, unless told not to."""
+    """Asks before it erases, except with ``--no-input``."""
 
     help = (
         "Erases everything that LTI launches stored about one person. An account that a launch "

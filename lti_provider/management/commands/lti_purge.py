@@ -40,8 +40,8 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         before = _subtract_days(conf.launch_retention_days if days is None else days)
-        waiting = self._delete_in_batches("waiting launches", None, LtiLaunch.objects.forget_people)
-        launches = self._delete_in_batches(
+        waiting = self._run_in_batches("waiting launches", None, LtiLaunch.objects.forget_people)
+        launches = self._run_in_batches(
             "launches",
             LtiLaunch.objects.past(before).count,
             lambda: LtiLaunch.objects.purge(before),
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             f"emptied {waiting} launches never entered."
         )
 
-    def _delete_in_batches(
+    def _run_in_batches(
         self, what: str, count: Callable[[], int] | None, delete: Callable[[], int]
     ) -> int:
         total = count() if count is not None and self.stdout.isatty() else 0
