@@ -230,7 +230,8 @@ def test_what_comes_later(result, gradebook, status, body, headers, code, refusa
     gradebook.behave = lambda *_: (status, headers, body)
     result.submit_score(0.5)
     before = timezone.now()
-    assert deliver_due().retried == 1
+    # Full jitter may be next to nothing: then the same run has a second attempt.
+    assert deliver_due().retried >= 1
     result.refresh_from_db()
     assert (result.state, result.last_code, result.refusals) == (State.WAITING, code, refusals)
     assert result.reason
@@ -309,7 +310,7 @@ def test_numbers_of_http_beyond_all_bounds_are_retried(result, gradebook, head):
 
     gradebook.behave = behave
     result.submit_score(1)
-    assert deliver_due().retried == 1
+    assert deliver_due().retried >= 1
     assert LtiResult.objects.get().last_code in ("unreachable", "not_understood", "too_large")
     with pytest.raises(ScoreNotRead):
         result.read_score()
@@ -471,7 +472,7 @@ def test_what_waits_goes_where_the_newest_launch_says(client, result, lms, grade
 def test_a_consumer_that_is_back_gets_what_waited(result, gradebook):
     result.submit_score(0.5)
     LtiConsumer.objects.update(is_active=False)
-    assert deliver_due().retried == 1
+    assert deliver_due().retried >= 1
     LtiConsumer.objects.update(is_active=True)
     make_due()
     assert deliver_due().delivered == 1

@@ -383,7 +383,7 @@ def test_a_consumer_with_grades_is_not_deleted(result, lms):
         lms.consumer.delete()
 
 
-def test_what_is_undelivered_and_what_is_unsettled(result):
+def test_what_is_undelivered_and_what_is_pending(result):
     assert not LtiResult.objects.undelivered().exists()
     result.submit_score(0.5)
     for state, undelivered, pending in [
