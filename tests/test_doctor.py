@@ -640,7 +640,10 @@ def test_an_address_that_no_lms_can_post_to_is_named(sound_site, db, url):
     ("options", "said"),
     [
         ({"url": "site.example"}, "--url takes an address"),
-        ({"url": "http://localhost/", "consumer": "nobody's"}, "No LTI consumer has this key"),
+        (
+            {"url": "http://localhost/", "consumer": "nobody's"},
+            "There is no LTI consumer",
+        ),
         ({"url": "http://localhost/", "ca_file": "/no/such.pem"}, "There is no file"),
     ],
 )

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
     {"exceptions", "conf", "signals"},
-    {"message", "outcome_xml", "events", "products", "cartridge"},
+    {"message", "outcome_xml", "products", "cartridge"},
     {"models", "egress"},  # tables ask no other host
     {"oauth"},
     {"sessions", "frames", "pages", "error_reports", "outcomes", "trial_launch"},

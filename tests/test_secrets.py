@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, Verdict
-from lti_provider.models.attempt import describe
+from lti_provider.models.attempt import describe_reason
 from lti_provider.models.secret import PREFIX, decrypt, encrypt
-from lti_provider.outcomes.sending import send
+from lti_provider.outcomes.sending import send_score
 from lti_provider.testing import FakeLms, sign_launch
 
 pytestmark = pytest.mark.django_db
@@ -417,6 +417,6 @@ def test_grades_wait_while_the_secret_that_signs_them_is_lost(lost):
         service_url="https://lms.example/grades",
         sourcedid="x",
     )
-    attempt = send(result)
+    attempt = send_score(result)
     assert (attempt.code, attempt.verdict) == ("secret_unreadable", Verdict.RETRY)
-    assert "encrypted with a key" in describe(attempt.code, "")
+    assert "encrypted with a key" in describe_reason(attempt.code, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from copy import deepcopy
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from lti_provider import events, frames, sessions
+from lti_provider import frames, sessions
 from lti_provider.exceptions import (
     LaunchUsed,
     OtherBrowser,
@@ -29,6 +30,8 @@ from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.refusal import SeeOther
+
+logger = logging.getLogger("lti_provider")
 
 
 class EnterView(HandleView):
@@ -105,11 +108,15 @@ class EnterView(HandleView):
                 raise LaunchUsed
             self._sign_in(request, launch, framed=framed)
             _save_session(request.session)
-        events.report(
-            events.USER_LAUNCHED,
-            consumer=launch.lti_consumer_id,
-            launch=launch.pk,
-            secret=launch.signed_with,
+        fields = {
+            "consumer": launch.lti_consumer_id,
+            "launch": launch.pk,
+            "secret": launch.signed_with,
+        }
+        logger.info(
+            "user_launched consumer=%(consumer)s launch=%(launch)s secret=%(secret)s",
+            fields,
+            extra={"event": "user_launched", **fields},
         )
         return self._redirect_to_content(request, launch, framed=framed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import translation
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import events, oauth
+from lti_provider import oauth
 from lti_provider.exceptions import (
     ConnectionRefused,
     InvalidSignature,
@@ -26,6 +27,8 @@ from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.signals import connection_refused, launch_refused
+
+logger = logging.getLogger("lti_provider")
 
 _MESSAGE_LENGTH = 300
 # What the integers of every database hold.
@@ -48,7 +51,12 @@ def refuse(
     ``answer`` makes a page with more to it.
     """
     consumer = None if refusal.consumer is None else refusal.consumer.pk
-    events.report(events.LAUNCH_REFUSED, code=refusal.code, consumer=consumer)
+    logger.warning(
+        "launch_refused code=%s consumer=%s",
+        refusal.code,
+        consumer,
+        extra={"event": "launch_refused", "code": refusal.code, "consumer": consumer},
+    )
     signal = connection_refused if isinstance(refusal, ConnectionRefused) else launch_refused
     is_outage = isinstance(refusal, SiteUnavailable)
     # A receiver may need the database that has just failed.
@@ -112,11 +120,11 @@ def _log_refusal(request: HttpRequest, refusal: LaunchRefused) -> None:
     try:
         LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_describe, request, refusal))
     except Error:
-        events.report(
-            events.LAUNCH_REFUSED_NOT_LOGGED,
-            exc_info=True,
-            code=refusal.code,
-            consumer=refusal.consumer.pk,
+        fields = {"code": refusal.code, "consumer": refusal.consumer.pk}
+        logger.exception(
+            "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
+            fields,
+            extra={"event": "launch_refused_not_logged", **fields},
         )
 
 
