@@ -24,7 +24,7 @@ from lti_provider.exceptions import (
     UserInactive,
 )
 from lti_provider.message import PersonalData
-from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser, prepared
+from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.models.user import is_staff
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class LtiBackend(BaseBackend):
         try:
             with transaction.atomic(using=alias):
                 lti_user.user = cast("Any", self.create_user(launch))
-                prepared.insert(lti_user, alias)
+                lti_user.save(force_insert=True, using=alias)
         except IntegrityError:
             # A simultaneous first launch of the same person was faster; else it is a real error.
             known = LtiUser.objects.select_related("user").filter(

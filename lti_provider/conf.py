@@ -31,9 +31,7 @@ class Setting:
         self.name = f"{PREFIX}{name.upper()}"
         self.annotation = get_annotations(owner)[name]
 
-    def __get__(self, instance: Conf | None, owner: type) -> Any:
-        if instance is None:
-            return self
+    def __get__(self, instance: Conf, owner: type) -> Any:
         value = getattr(settings, self.name, self.default)
         if isinstance(value, str) and self.annotation.startswith("list"):
             # Read as a list of characters, a path would hold "/", which is the whole site.

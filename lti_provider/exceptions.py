@@ -3,9 +3,9 @@
 LaunchRefused
 ├── MalformedRequest               the body or the URL cannot be read without guessing
 ├── UnsupportedSignatureMethod     PLAINTEXT, RSA, unknown, or a token
+├── UnknownConsumerKey             no consumer has this key
 ├── InvalidSignature               the signature does not hold
-│   ├── UnknownConsumerKey         the same to the public, another line in the log
-│   └── SecretUnreadable           the same to the public; no key decrypts the stored secret
+├── SecretUnreadable               no key decrypts the stored secret: this site's fault
 ├── VerifiedLaunchRefused          the signature held
 │   ├── StaleTimestamp             outside the consumer's window
 │   ├── ReplayedLaunch             this nonce was used before
@@ -108,6 +108,18 @@ class UnsupportedSignatureMethod(LaunchRefused):
     hint = _("Only HMAC-SHA1 and HMAC-SHA256, without a token, are accepted.")
 
 
+class UnknownConsumerKey(LaunchRefused):
+    """No consumer has this key. Keys are no secrets, and most unknown ones are mistyped."""
+
+    code = "unknown_consumer_key"
+    status = 401
+    public_text = _(
+        "This site does not know the key that your LMS sent. Please ask your teacher or the "
+        "administrator of the LMS to compare the consumer key there with the one on this site."
+    )
+    hint = _("No LTI consumer has this key: compare the key in the LMS, blanks and case included.")
+
+
 class InvalidSignature(LaunchRefused):
     """RFC 5849 §3.2: the signature is not the one that our secret makes."""
 
@@ -117,20 +129,15 @@ class InvalidSignature(LaunchRefused):
     hint = _("Compare consumer key, shared secret and launch URL on both sides.")
 
 
-class UnknownConsumerKey(InvalidSignature):
-    """No consumer has this key. The public sees what it sees for a wrong signature."""
-
-    code = "unknown_consumer_key"
-    hint = _("No LTI consumer has this key: compare the key in the LMS, blanks and case included.")
-
-
-class SecretUnreadable(InvalidSignature):
-    """The stored secret is encrypted with a key that this site does not have.
-
-    The public sees what it sees for a wrong signature.
-    """
+class SecretUnreadable(LaunchRefused):
+    """The stored secret is encrypted with a key that this site does not have."""
 
     code = "secret_unreadable"
+    status = 503
+    public_text = _(
+        "This site has a fault and cannot check requests from your LMS. "
+        "Please tell the administrator of this site."
+    )
     hint = _(
         "The consumer's secret was encrypted with a key that is not in "
         "LTI_PROVIDER_ENCRYPTION_KEYS: put that key back, or enter a new secret here and in the "

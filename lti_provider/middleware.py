@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
 from django.utils.cache import patch_vary_headers
@@ -98,8 +98,8 @@ class LtiFrameMiddleware:
     def _finish_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
-        if response.streaming:
-            sessions.keep_serving(request)
+        if isinstance(response, StreamingHttpResponse):
+            sessions.keep_serving(request, response)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
             return response
         marker = frames.FrameMarker.read(request)

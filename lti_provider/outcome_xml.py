@@ -30,7 +30,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Operation(StrEnum):
-    """What is asked of the gradebook."""
+    """A request to the gradebook."""
 
     REPLACE = "replace"
     READ = "read"
@@ -38,7 +38,7 @@ class Operation(StrEnum):
 
 
 class CodeMajor(StrEnum):
-    """The only part of an answer that decides (LTI 1.1 §6.1.3)."""
+    """imsx_codeMajor, which alone says how a request ended (LTI 1.1 §6.1.3)."""
 
     SUCCESS = "success"
     PROCESSING = "processing"
@@ -51,16 +51,16 @@ class NotXml(ValueError):
 
 
 class NotAnOutcome(ValueError):
-    """An answer that is no imsx_POXEnvelopeResponse with exactly one known code."""
+    """An answer that is not an imsx_POXEnvelopeResponse with exactly one known code."""
 
 
 class NotAScore(ValueError):
-    """A score that is not a number, or out of all bounds."""
+    """A score that is not a number, or too long to be one."""
 
 
 @dataclass(frozen=True)
 class OutcomeAnswer:
-    """What an LMS answered: its code, its words and, to a read, its score."""
+    """An LMS's answer: its code, its description and, to a read, its score."""
 
     code: CodeMajor
     description: str
@@ -106,11 +106,11 @@ def build_request(
     if not is_xml_text(sourcedid):
         raise NotXml(sourcedid)
     envelope = Element("imsx_POXEnvelopeRequest", xmlns=NAMESPACE)
-    info = _under(envelope, "imsx_POXHeader", "imsx_POXRequestHeaderInfo")
+    info = _add_elements(envelope, "imsx_POXHeader", "imsx_POXRequestHeaderInfo")
     SubElement(info, "imsx_version").text = "V1.0"
     SubElement(info, "imsx_messageIdentifier").text = message_id
-    record = _under(envelope, "imsx_POXBody", f"{operation}ResultRequest", "resultRecord")
-    _under(record, "sourcedGUID", "sourcedId").text = sourcedid
+    record = _add_elements(envelope, "imsx_POXBody", f"{operation}ResultRequest", "resultRecord")
+    _add_elements(record, "sourcedGUID", "sourcedId").text = sourcedid
     if score is not None:
         result = SubElement(record, "result")
         result_score = SubElement(result, "resultScore")
@@ -118,10 +118,10 @@ def build_request(
         SubElement(result_score, "textString").text = format_score(score)
         if data is not None:
             name, value = data
-            _under(result, "resultData", name).text = value
-    written: bytes = tostring(envelope, encoding="utf-8", xml_declaration=True)
+            _add_elements(result, "resultData", name).text = value
+    body: bytes = tostring(envelope, encoding="utf-8", xml_declaration=True)
     # A parser reads a bare CR as LF (XML 1.0 §2.11), and ElementTree writes it bare.
-    return written.replace(b"\r", b"&#13;")
+    return body.replace(b"\r", b"&#13;")
 
 
 def parse_answer(body: bytes) -> OutcomeAnswer:
@@ -132,9 +132,9 @@ def parse_answer(body: bytes) -> OutcomeAnswer:
         envelope = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise NotAnOutcome(type(error).__name__) from None
-    if envelope.tag != _named("imsx_POXEnvelopeResponse"):
+    if envelope.tag != _qualify_name("imsx_POXEnvelopeResponse"):
         raise NotAnOutcome("envelope")
-    codes = envelope.findall(_path(f"{_STATUS}/imsx_codeMajor"))
+    codes = envelope.findall(_qualify_path(f"{_STATUS}/imsx_codeMajor"))
     try:
         (code,) = codes
         major = CodeMajor((code.text or "").strip().lower())
@@ -142,13 +142,13 @@ def parse_answer(body: bytes) -> OutcomeAnswer:
         raise NotAnOutcome("imsx_codeMajor") from None
     return OutcomeAnswer(
         code=major,
-        description=_text(envelope, f"{_STATUS}/imsx_description"),
-        score_text=_text(envelope, _SCORE),
+        description=_find_text(envelope, f"{_STATUS}/imsx_description"),
+        score_text=_find_text(envelope, _SCORE),
     )
 
 
 class _ShallowBuilder(TreeBuilder):
-    """Builds the tree of an answer, and of nothing deeper than answers are."""
+    """Builds the tree of an answer; raises NotAnOutcome if it is deeper than answers are."""
 
     depth = 0
 
@@ -163,19 +163,19 @@ class _ShallowBuilder(TreeBuilder):
         return super().end(tag)
 
 
-def _under(parent: Element, *names: str) -> Element:
+def _add_elements(parent: Element, *names: str) -> Element:
     for name in names:
         parent = SubElement(parent, name)
     return parent
 
 
-def _named(name: str) -> str:
+def _qualify_name(name: str) -> str:
     return f"{{{NAMESPACE}}}{name}"
 
 
-def _path(names: str) -> str:
-    return "/".join(map(_named, names.split("/")))
+def _qualify_path(names: str) -> str:
+    return "/".join(map(_qualify_name, names.split("/")))
 
 
-def _text(envelope: Element, names: str) -> str:
-    return (envelope.findtext(_path(names)) or "").strip()
+def _find_text(envelope: Element, names: str) -> str:
+    return (envelope.findtext(_qualify_path(names)) or "").strip()

@@ -236,7 +236,7 @@ class Results(PersonalDataSource):
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
         found = list(self._find(person).values_list("pk", flat=True))
-        for pk in LtiResult.objects.unsettled().filter(pk__in=found).values_list("pk", flat=True):
+        for pk in LtiResult.objects.pending().filter(pk__in=found).values_list("pk", flat=True):
             LtiResult.objects.filter(pk=pk).update(user_digest=anonymized_digest())
         self._find(person).delete()
         return len(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 
 from lti_provider.conf import conf
 from lti_provider.models import LtiLaunch, LtiUser
@@ -47,9 +47,36 @@ def serve(request: HttpRequest) -> Iterator[None]:
         _request.reset(token)
 
 
-def keep_serving(request: HttpRequest) -> None:
+def keep_serving(request: HttpRequest, response: StreamingHttpResponse) -> None:
     """Let ``find_session`` find the request's session while its response streams."""
-    _request.set(request)
+    # A file asks for no account, and servers have ways of their own to send it.
+    if getattr(response, "file_to_stream", None) is not None:
+        return
+    content: Any = response.streaming_content
+    stream = _stream_async if response.is_async else _stream
+    response.streaming_content = cast("Any", stream(request, content))
+
+
+def _stream(request: HttpRequest, content: Iterable[bytes]) -> Iterator[bytes]:
+    chunks = iter(content)
+    while True:
+        with serve(request):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
+
+
+async def _stream_async(
+    request: HttpRequest, content: AsyncIterable[bytes]
+) -> AsyncIterator[bytes]:
+    chunks = aiter(content)
+    while True:
+        with serve(request):
+            chunk = await anext(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def find_session(user_id: Any) -> Any:

@@ -33,7 +33,3 @@ score_delivered = Signal()
 #: A score will not be sent any more unless somebody resends it. Sender is ``LtiResult``; argument
 #: ``result``, whose ``reason`` says why.
 score_failed = Signal()
-
-#: For metrics: something was written to the log ``lti_provider``. Sender is ``Event``; arguments
-#: ``event``, the name, and ``fields``, a dict of ids and codes, as ``lti_provider.events`` lists.
-event_reported = Signal()

@@ -1,4 +1,4 @@
-"""How a consumer is doing: what its set-up page and ``lti_doctor`` tell.
+"""The status of a consumer, as its set-up page and ``lti_doctor`` show it.
 
 Each line costs a bounded number of indexed reads, however many launches are kept.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How serious a line, or a finding of ``lti_doctor``, is."""
 
     OK = "ok"
     NOTE = "note"
@@ -38,7 +38,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusLine:
-    """One thing to know; ``launch`` is the entry of the log that tells more."""
+    """One line of the status; ``launch`` is the log entry with the details."""
 
     name: str
     label: str | _StrPromise
@@ -49,7 +49,7 @@ class StatusLine:
 
 
 @dataclass(frozen=True)
-class Recent:
+class RecentLaunches:
     """The newest launches of a consumer, read once for all lines."""
 
     consumer: LtiConsumer
@@ -58,8 +58,8 @@ class Recent:
     other_installation: LtiLaunch | None
 
     @classmethod
-    def of(cls, consumer: LtiConsumer) -> Recent:
-        """Read them, launches of our own aside: the last one, and one for each code of refusal."""
+    def for_consumer(cls, consumer: LtiConsumer) -> RecentLaunches:
+        """Read the last accepted launch and the last refusal of each code, trial launches aside."""
         own = get_trial_user_ids(consumer)
         newest = LtiLaunch.objects.newest_refusals(consumer)
         refused = [launch for launch in newest.values() if launch.message.user_id not in own]
@@ -71,11 +71,11 @@ class Recent:
         )
 
 
-#: What stops every launch of a consumer, not only this one.
+#: Refusals that stop all launches of a consumer.
 _STOPPING = frozenset({InvalidSignature.code, StaleTimestamp.code, OtherInstallation.code})
 
 
-def _consumer(recent: Recent) -> Iterator[StatusLine]:
+def _describe_consumer(recent: RecentLaunches) -> Iterator[StatusLine]:
     label = _("Consumer")
     if not recent.consumer.is_active:
         text = _("Not active: its launches are refused.")
@@ -85,7 +85,7 @@ def _consumer(recent: Recent) -> Iterator[StatusLine]:
         yield StatusLine(name="no_secret", label=label, text=text, level=Level.ERROR)
 
 
-def _last_launch(recent: Recent) -> Iterator[StatusLine]:
+def _describe_last_launch(recent: RecentLaunches) -> Iterator[StatusLine]:
     launch = recent.accepted
     if launch is None:
         text, level = _("None yet."), Level.NOTE
@@ -103,7 +103,7 @@ def _last_launch(recent: Recent) -> Iterator[StatusLine]:
     )
 
 
-def _last_refusal(recent: Recent) -> Iterator[StatusLine]:
+def _describe_last_refusal(recent: RecentLaunches) -> Iterator[StatusLine]:
     launch, label = recent.refused, _("Last refusal")
     if launch is None:
         yield StatusLine(name="last_refusal", label=label, text=_("None."))
@@ -123,7 +123,7 @@ def _last_refusal(recent: Recent) -> Iterator[StatusLine]:
     )
 
 
-def _clock(recent: Recent) -> Iterator[StatusLine]:
+def _describe_clock(recent: RecentLaunches) -> Iterator[StatusLine]:
     measured = [
         launch
         for launch in (recent.accepted, recent.refused)
@@ -151,7 +151,7 @@ def _clock(recent: Recent) -> Iterator[StatusLine]:
     )
 
 
-def _installation(recent: Recent) -> Iterator[StatusLine]:
+def _describe_installations(recent: RecentLaunches) -> Iterator[StatusLine]:
     known = [str(each) for each in recent.consumer.installations.all()]
     text = ", ".join(known) or _("None named yet.")
     yield StatusLine(name="installation", label=_("Installation"), text=text)
@@ -172,15 +172,15 @@ def _installation(recent: Recent) -> Iterator[StatusLine]:
 
 
 #: Further lines go here.
-LINES: tuple[Callable[[Recent], Iterator[StatusLine]], ...] = (
-    _consumer,
-    _last_launch,
-    _last_refusal,
-    _clock,
-    _installation,
+_DESCRIBERS: tuple[Callable[[RecentLaunches], Iterator[StatusLine]], ...] = (
+    _describe_consumer,
+    _describe_last_launch,
+    _describe_last_refusal,
+    _describe_clock,
+    _describe_installations,
 )
 
 
-def status_of(recent: Recent) -> list[StatusLine]:
-    """All that is to be known about a consumer, in order."""
-    return [line for lines in LINES for line in lines(recent)]
+def get_status_lines(recent: RecentLaunches) -> list[StatusLine]:
+    """The status of a consumer, line by line."""
+    return [line for describe in _DESCRIBERS for line in describe(recent)]

@@ -52,17 +52,23 @@ SQL = (
     """
     INSERT INTO lti_provider_ltiresult (lti_consumer_id, user_digest, link_digest, service_url,
         service_host, sourcedid, accepts, score, data_name, data, version, submitted_at, state,
-        delivered_version, attempts, refusals, last_code, last_text, lease_token)
+        delivered_version, attempts, refusals, last_code, last_text, lease_token, rotation)
     SELECT %(first)s + mod(n, %(consumers)s), encode(sha256(n::text::bytea), 'hex'),
            encode(sha256((1 + mod(n - 1, %(places)s))::text::bytea), 'hex'),
            'https://lms.example/outcomes', 'lms.example', n::text, '', 0.5, '', '', 1, now(),
            CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END, 1, 1, 0,
-           CASE WHEN mod(n, 100) = 0 THEN 'timeout' ELSE '' END, '', ''
+           CASE WHEN mod(n, 100) = 0 THEN 'timeout' ELSE '' END, '', '', 0
     FROM generate_series(1, %(results)s) n
     """,
     """
-    INSERT INTO lti_provider_ltiservicehost (host, claims, failures, last_code, last_text)
-    SELECT 'lms-' || n || '.example', 0, 0, '', '' FROM generate_series(1, %(consumers)s) n
+    INSERT INTO lti_provider_ltiservicehost (host, claims)
+    SELECT 'lms-' || n || '.example', 0 FROM generate_series(1, %(consumers)s) n
+    """,
+    """
+    INSERT INTO lti_provider_ltiservicebreaker
+        (lti_consumer_id, host, failures, last_code, last_text)
+    SELECT %(first)s + mod(n, %(consumers)s), 'lms-' || n || '.example', 0, '', ''
+    FROM generate_series(1, %(consumers)s) n
     """,
     """
     INSERT INTO lti_provider_lticonnectionevent (lti_consumer_id, lti_user_id, user_id, kind, how,

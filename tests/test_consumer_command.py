@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from lti_provider.management.commands.lti_consumer import portable_fields
+from lti_provider.management.commands.lti_consumer import get_portable_fields
 from lti_provider.models import LtiConsumer
 from lti_provider.testing import FakeLms
 
@@ -167,8 +167,7 @@ def test_deactivate_and_activate(consumer, client):
     assert lms.launch(client, "/content/").status_code == 200
 
 
-@pytest.mark.parametrize("kind", ["json", "csv"])
-def test_what_is_exported_can_be_imported(consumer, typed, kind):
+def test_what_is_exported_can_be_imported(consumer, typed):
     consumer.frame_origins = "https://a.example\nhttps://b.example"
     consumer.consumer_name = 'Campus, "quoted" é🔑'
     consumer.timestamp_window = 60
@@ -177,43 +176,43 @@ def test_what_is_exported_can_be_imported(consumer, typed, kind):
     consumer.save()
     consumer.rotate_secret(NOW + timedelta(days=1), 'se"cr,et ')
     LtiConsumer.objects.create(consumer_name="Plain", consumer_secret=" x")
-    before = list(LtiConsumer.objects.order_by("pk").values(*portable_fields()))
+    before = list(LtiConsumer.objects.order_by("pk").values(*get_portable_fields()))
     secrets = [each.consumer_secret for each in LtiConsumer.objects.order_by("pk")]
-    exported = run("export", "--format", kind, "--secrets")
+    exported = run("export", "--secrets")
     LtiConsumer.objects.all().delete()
     typed(exported)
-    assert "2 in all." in run("import", "--format", kind)
-    assert list(LtiConsumer.objects.order_by("pk").values(*portable_fields())) == before
+    assert "2 in all." in run("import")
+    assert list(LtiConsumer.objects.order_by("pk").values(*get_portable_fields())) == before
     assert [each.consumer_secret for each in LtiConsumer.objects.order_by("pk")] == secrets
     first = LtiConsumer.objects.earliest("pk")
     assert first.previous_secret == "canary-secret"
     assert first.accepts_previous_secret
 
 
-@pytest.mark.parametrize("kind", ["json", "csv"])
-def test_secrets_are_exported_only_when_asked_for(consumer, kind):
+def test_secrets_are_exported_only_when_asked_for(consumer):
     consumer.rotate_secret(NOW + timedelta(days=1), "another-canary")
-    assert "canary" not in run("export", "--format", kind)
-    assert "previous_secret" not in run("export", "--format", kind)
-    assert run("export", "--format", kind, "--secrets").count("canary") == 2
+    assert "canary" not in run("export")
+    assert "previous_secret" not in run("export")
+    assert run("export", "--secrets").count("canary") == 2
 
 
 def test_an_import_without_secrets_makes_new_ones_or_keeps_those_there(consumer, typed, tmp_path):
     LtiConsumer.objects.create(consumer_name="Second", consumer_key="second")
-    exported = run("export", "--format", "csv").replace("Campus", "Renamed")
+    exported = run("export").replace("Campus", "Renamed")
     LtiConsumer.objects.filter(consumer_key="second").delete()
-    file = tmp_path / "consumers.csv"
+    file = tmp_path / "consumers.json"
     file.write_text(exported, encoding="utf-8-sig")
-    said = run("import", str(file), "--format", "csv", "--update")
+    said = run("import", str(file), "--update")
     assert said.splitlines() == ["changed Renamed", "added Second", "2 in all."]
     kept, made = LtiConsumer.objects.order_by("pk")
     assert kept.consumer_secret == "canary-secret"
     assert len(made.consumer_secret) == 64
 
 
-def test_a_blank_key_in_a_table_has_one_made(typed):
-    typed("consumer_name,consumer_key,consumer_secret,timestamp_window\nCampus,,,\n")
-    run("import", "--format", "csv")
+def test_a_blank_key_or_secret_has_one_made(typed):
+    names = ("consumer_key", "consumer_secret", "timestamp_window")
+    typed(json.dumps([{"consumer_name": "Campus", **dict.fromkeys(names, "")}]))
+    run("import")
     consumer = LtiConsumer.objects.get()
     assert consumer.consumer_key.startswith("lti-")
     assert len(consumer.consumer_secret) == 64
@@ -228,27 +227,25 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(consumer, typed):
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("text", "said"),
     [
-        ("json", "{", "This is no JSON"),
-        ("json", "{}", "no list of consumers"),
-        ("json", "[1]", "no list of consumers"),
-        ("csv", 'consumer_name\n"open', "This is no CSV"),
-        ("json", '[{"consumer_name": "A"}, {"consumer_name": ""}]', "Entry 2: consumer_name"),
-        ("json", '[{"consumer_name": 1}]', "Entry 1: consumer_name: this is no text"),
-        ("json", '[{"consumer_name": "A", "color": 1}]', "there is no field color"),
-        ("json", '[{"consumer_name": "A", "is_active": null}]', "is_active"),
-        ("json", '[{"consumer_name": "A", "consumer_key": "campus"}]', "say --update"),
-        ("json", '[{"consumer_name": "A", "consumer_key": 7}]', "this is no text"),
-        ("json", '[{"consumer_name": "A", "consumer_secret": "lti-fernet:x"}]', "cannot begin"),
-        ("json", '[{"consumer_name": "A", "previous_secret_until": "x"}]', "previous_secret"),
-        ("csv", "consumer_name\nA,B\n", "there is no field"),
+        ("{", "This is not JSON"),
+        ("{}", "not a list of consumers"),
+        ("[1]", "not a list of consumers"),
+        ('[{"consumer_name": "A"}, {"consumer_name": ""}]', "Entry 2: consumer_name"),
+        ('[{"consumer_name": 1}]', "Entry 1: consumer_name: this is not text"),
+        ('[{"consumer_name": "A", "color": 1}]', "there is no field color"),
+        ('[{"consumer_name": "A", "is_active": null}]', "is_active"),
+        ('[{"consumer_name": "A", "consumer_key": "campus"}]', "say --update"),
+        ('[{"consumer_name": "A", "consumer_key": 7}]', "this is not text"),
+        ('[{"consumer_name": "A", "consumer_secret": "lti-fernet:x"}]', "cannot begin"),
+        ('[{"consumer_name": "A", "previous_secret_until": "x"}]', "previous_secret"),
     ],
 )
-def test_an_import_is_all_or_nothing(consumer, typed, kind, text, said):
+def test_an_import_is_all_or_nothing(consumer, typed, text, said):
     typed(text)
     with pytest.raises(CommandError, match=said):
-        run("import", "--format", kind, "-")
+        run("import", "-")
     assert LtiConsumer.objects.count() == 1
 
 

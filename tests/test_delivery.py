@@ -3,6 +3,7 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lti_provider.conf import conf
+from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import (
     Attempt,
+    Destination,
     LtiConsumer,
     LtiResult,
     LtiServiceBreaker,
     LtiServiceHost,
-    Route,
     Verdict,
 )
-from lti_provider.models.result import delay_after
-from lti_provider.models.service_host import pause_after
+from lti_provider.models.result import compute_retry_delay
+from lti_provider.models.service_host import compute_pause
 from lti_provider.origins import get_host
-from lti_provider.outcomes import Deliverer, deliver_due, read_score, send, sending
-from lti_provider.outcomes.egress import HttpAnswer
+from lti_provider.outcomes import Deliverer, deliver_due, read_score, send_score, sending
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
 from tests.lms_service import (
@@ -110,21 +111,21 @@ def make_due():
     LtiServiceBreaker.objects.update(paused_until=None)
 
 
-def route_of(result):
-    return Route(result.lti_consumer_id, result.service_host)
+def destination_of(result):
+    return Destination(result.lti_consumer_id, result.service_host)
 
 
 def break_off(result, **changes):
     """What deliverers know after failures where a result goes."""
-    route = route_of(result)
+    destination = destination_of(result)
     return LtiServiceBreaker.objects.create(
-        lti_consumer_id=route.consumer, host=route.host, **changes
+        lti_consumer_id=destination.consumer, host=destination.host, **changes
     )
 
 
 def record(result, **attempt):
     """What a deliverer writes when its attempt ended so."""
-    leased = LtiServiceHost.objects.lease(route_of(result)).results[0]
+    leased = LtiServiceHost.objects.lease(destination_of(result)).results[0]
     return LtiResult.objects.record(leased, Attempt(**attempt))
 
 
@@ -230,7 +231,8 @@ def test_what_comes_later(result, gradebook, status, body, headers, code, refusa
     gradebook.behave = lambda *_: (status, headers, body)
     result.submit_score(0.5)
     before = timezone.now()
-    assert deliver_due().retried == 1
+    # Full jitter may be next to nothing: then the same run has a second attempt.
+    assert deliver_due().retried >= 1
     result.refresh_from_db()
     assert (result.state, result.last_code, result.refusals) == (State.WAITING, code, refusals)
     assert result.reason
@@ -265,23 +267,29 @@ def test_success_decides_whatever_the_status(result, gradebook):
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text, seconds):
-    assert sending._retry_after(HttpAnswer(429, text, b"")) == seconds
+    assert sending._parse_retry_after(asking_to_wait(text)) == seconds
+
+
+def asking_to_wait(text: str) -> HttpAnswer:
+    headers = Message()
+    headers["Retry-After"] = text
+    return HttpAnswer(429, headers, b"")
 
 
 @time_machine.travel("2030-01-01T12:00:00+00:00", tick=False)
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_retry_after_a_date_to_come(zone):
-    answer = HttpAnswer(429, f"Tue, 01 Jan 2030 12:01:00 {zone}", b"")
-    assert sending._retry_after(answer) == 60
+    answer = asking_to_wait(f"Tue, 01 Jan 2030 12:01:00 {zone}")
+    assert sending._parse_retry_after(answer) == 60
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ Jan \d+ \d+:\d+:\d+ [+-]\d+"))
 def test_retry_after_is_a_wait_whatever_an_lms_says(text):
-    wait = sending._retry_after(HttpAnswer(429, text, b""))
+    wait = sending._parse_retry_after(asking_to_wait(text))
     assert wait is None or wait >= 0
     attempt = Attempt(verdict=Verdict.RETRY, retry_after=wait)
-    assert pause_after(attempt, 0) <= timedelta(hours=6)
-    assert delay_after(attempt, 0, 0) <= timedelta(hours=6)
+    assert compute_pause(attempt, 0) <= timedelta(hours=6)
+    assert compute_retry_delay(attempt, 0, 0) <= timedelta(hours=6)
 
 
 def test_a_score_beyond_all_bounds_says_what_is_wrong(result, gradebook):
@@ -309,7 +317,7 @@ def test_numbers_of_http_beyond_all_bounds_are_retried(result, gradebook, head):
 
     gradebook.behave = behave
     result.submit_score(1)
-    assert deliver_due().retried == 1
+    assert deliver_due().retried >= 1
     assert LtiResult.objects.get().last_code in ("unreachable", "not_understood", "too_large")
     with pytest.raises(ScoreNotRead):
         result.read_score()
@@ -386,14 +394,14 @@ def test_attempts_end_after_days(result, gradebook, heard):
 
 def test_the_jitter_is_full_and_bounded():
     later = Attempt(verdict=Verdict.RETRY)
-    first = [delay_after(later, 0, 0).total_seconds() for _ in range(200)]
+    first = [compute_retry_delay(later, 0, 0).total_seconds() for _ in range(200)]
     assert max(first) <= 30
     assert min(first) < 10
     assert max(first) > 20
-    tenth = [delay_after(later, 30, 0).total_seconds() for _ in range(200)]
+    tenth = [compute_retry_delay(later, 30, 0).total_seconds() for _ in range(200)]
     assert 4 * 3600 < max(tenth) <= 6 * 3600
     landing = Attempt(verdict=Verdict.RETRY, may_have_arrived=True)
-    assert all(delay_after(landing, 0, 0) >= 2 * TIMEOUT for _ in range(50))
+    assert all(compute_retry_delay(landing, 0, 0) >= 2 * TIMEOUT for _ in range(50))
 
 
 @pytest.mark.parametrize(
@@ -471,7 +479,7 @@ def test_what_waits_goes_where_the_newest_launch_says(client, result, lms, grade
 def test_a_consumer_that_is_back_gets_what_waited(result, gradebook):
     result.submit_score(0.5)
     LtiConsumer.objects.update(is_active=False)
-    assert deliver_due().retried == 1
+    assert deliver_due().retried >= 1
     LtiConsumer.objects.update(is_active=True)
     make_due()
     assert deliver_due().delivered == 1
@@ -491,12 +499,12 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
     gradebook.behave = None
     result.submit_score(0)
-    lease = LtiServiceHost.objects.lease(route_of(result))
+    lease = LtiServiceHost.objects.lease(destination_of(result))
     [leased] = lease.results
     LtiResult.objects.get().submit_score(1)
-    assert LtiServiceHost.objects.lease(route_of(result)) is None
+    assert LtiServiceHost.objects.lease(destination_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
-    assert LtiResult.objects.record(leased, send(leased)) is None
+    assert LtiResult.objects.record(leased, send_score(leased)) is None
     assert gradebook.grades == {result.sourcedid: "0.0"}
     assert deliver_due().delivered == 1
     assert gradebook.grades == {result.sourcedid: "1.0"}
@@ -504,7 +512,7 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
 def test_a_newer_score_waits_for_what_may_still_land(result):
     result.submit_score(0)
-    [leased] = LtiServiceHost.objects.lease(route_of(result)).results
+    [leased] = LtiServiceHost.objects.lease(destination_of(result)).results
     LtiResult.objects.get().submit_score(1)
     before = timezone.now()
     LtiResult.objects.record(
@@ -517,9 +525,9 @@ def test_a_newer_score_waits_for_what_may_still_land(result):
 
 def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
     result.submit_score(0.5)
-    assert LtiServiceHost.objects.lease(route_of(result))
+    assert LtiServiceHost.objects.lease(destination_of(result))
     with time_machine.travel(timezone.now() + TIMEOUT):
-        assert not LtiResult.objects.recover()
+        assert not LtiResult.objects.recover_expired_leases()
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
         assert deliver_due().delivered == 1
     result.refresh_from_db()
@@ -528,11 +536,11 @@ def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
 
 def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, gradebook):
     result.submit_score(0)
-    [stale] = LtiServiceHost.objects.lease(route_of(result)).results
+    [stale] = LtiServiceHost.objects.lease(destination_of(result)).results
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
-        assert LtiResult.objects.record(stale, send(stale)) is None
+        assert LtiResult.objects.record(stale, send_score(stale)) is None
         assert gradebook.grades == {result.sourcedid: "0.0"}
         assert deliver_due().delivered == 1
         assert gradebook.grades == {result.sourcedid: "1.0"}
@@ -540,7 +548,7 @@ def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, 
 
 def test_a_late_answer_does_not_undo_giving_up(result):
     result.submit_score(0.5)
-    [leased] = LtiServiceHost.objects.lease(route_of(result)).results
+    [leased] = LtiServiceHost.objects.lease(destination_of(result)).results
     LtiResult.objects.all().give_up()
     LtiResult.objects.record(leased, Attempt(verdict=Verdict.DELIVERED))
     assert LtiResult.objects.get().state == State.FAILED
@@ -550,7 +558,7 @@ def test_a_mistake_of_ours_is_retried_and_logged(result, gradebook, monkeypatch,
     def fail(*_args, **_kwargs):
         raise RuntimeError
 
-    monkeypatch.setattr(sending, "post", fail)
+    monkeypatch.setattr(sending, "request", fail)
     result.submit_score(0.5)
     assert deliver_due().retried == 1
     assert LtiResult.objects.get().last_code == "internal_error"
@@ -596,10 +604,10 @@ def test_attempts_without_an_answer_open_the_breaker(lms, gradebook):
 
 
 def test_a_pause_grows_to_a_quarter_of_an_hour():
-    failed = Attempt(verdict=Verdict.RETRY, code="timeout", host_answers=False)
-    assert pause_after(failed, 4) == timedelta(0)
-    assert timedelta(seconds=15) <= pause_after(failed, 5) <= timedelta(seconds=30)
-    longest = max(pause_after(failed, 50) for _ in range(100))
+    failed = Attempt(verdict=Verdict.RETRY, code="timeout", host_answered=False)
+    assert compute_pause(failed, 4) == timedelta(0)
+    assert timedelta(seconds=15) <= compute_pause(failed, 5) <= timedelta(seconds=30)
+    longest = max(compute_pause(failed, 50) for _ in range(100))
     assert timedelta(minutes=13) < longest <= timedelta(minutes=15)
 
 
@@ -620,9 +628,9 @@ def test_a_pause_that_another_deliverer_noted_counts_at_once(result):
     result.submit_score(1)
     later = timezone.now() + timedelta(minutes=1)
     break_off(result, paused_until=later)
-    assert LtiServiceHost.objects.lease(route_of(result)) is None
+    assert LtiServiceHost.objects.lease(destination_of(result)) is None
     LtiServiceBreaker.objects.update(paused_until=timezone.now())
-    assert LtiServiceHost.objects.lease(route_of(result))
+    assert LtiServiceHost.objects.lease(destination_of(result))
 
 
 def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
@@ -635,7 +643,8 @@ def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
     break_off(fresh, failures=9, failing_since=timezone.now() - timedelta(days=5.5))
     report = deliver_due()
     assert report.failed == 3
-    assert len(heard) == 3
+    told = [(name, result.state, result.last_code) for name, result in heard]
+    assert told == [("failed", State.FAILED, "unreachable")] * 3
     assert not old.exclude(state=State.FAILED).exists()
     assert LtiResult.objects.get(pk=fresh.pk).state == State.WAITING
 
@@ -730,7 +739,7 @@ def test_a_slow_host_does_not_delay_a_fast_one(lms, gradebook):
         assert len(gradebook.grades) == 300
         # Only those that were on their way.
         assert 1 <= len(slow.received) <= conf.grade_concurrency
-        waiting = LtiResult.objects.unsettled()
+        waiting = LtiResult.objects.pending()
         assert waiting.count() == 300 - len(slow.received)
         assert not waiting.filter(state=State.SENDING).exists()
 

@@ -109,7 +109,7 @@ class Changes(threading.Thread):
 def everything_arrived():
     together = [Deliverer(), Deliverer()]
     assert [deliverer.end() for deliverer in together] == [0, 0]
-    return not LtiResult.objects.unsettled().exists()
+    return not LtiResult.objects.pending().exists()
 
 
 def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():

@@ -20,7 +20,8 @@ from lti_provider.models import LtiConsumer, LtiResult
 from lti_provider.outcomes import Deliverer
 from tests.cable import Cable
 from tests.test_delivery import many
-from tests.test_wake_up import command, wait_until
+from tests.test_wake_up import command
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -137,12 +138,12 @@ def test_a_loop_ends_gracefully_without_a_database(consumer, gradebook):
     process = command("lti_deliver", "--loop", "--interval", "0.1")
     try:
         many(consumer, gradebook.url, 1)
-        wait_until(lambda: gradebook.grades)
+        wait_until(lambda: LtiResult.objects.filter(state="delivered").exists())
         with without_table():
             time.sleep(0.5)
             assert process.poll() is None
             process.send_signal(signal.SIGTERM)
-            output, _errors = process.communicate(timeout=30)
+            output, _errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.stdout.close()
@@ -177,15 +178,15 @@ def test_a_terminal_says_that_it_does_not_know_what_waits(consumer, gradebook):
 def test_a_loop_outlasts_connections_that_are_cut(consumer, gradebook, loop_over_cable):
     cable, process = loop_over_cable
     many(consumer, gradebook.url, 1, prefix="before")
-    wait_until(lambda: "before0" in gradebook.grades)
+    wait_until(lambda: LtiResult.objects.filter(state="delivered").count() == 1)
     cable.cut()
     time.sleep(0.5)
     many(consumer, gradebook.url, 1, prefix="during")
     assert process.poll() is None
     cable.mend()
-    wait_until(lambda: "during0" in gradebook.grades)
+    wait_until(lambda: LtiResult.objects.filter(state="delivered").count() == 2)
     process.send_signal(signal.SIGTERM)
-    output, _errors = process.communicate(timeout=30)
+    output, _errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert json.loads(output)["delivered"] == 2
 

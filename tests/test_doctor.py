@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography.fernet import Fernet
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
@@ -175,6 +176,8 @@ def test_a_database_that_does_not_answer_ends_it(sound_site):
     def unreachable(execute, sql, params, many, context):
         raise OperationalError("password for db.internal")
 
+    # Django asks SQLite once and keeps the answer, for the other tests too.
+    assert connection.features.supports_json_field
     with connection.execute_wrapper(unreachable):
         report = doctor(url="http://localhost:1/")
     assert report.status == 2
@@ -573,6 +576,44 @@ def test_a_page_that_redirects_is_followed(site, settings):
     assert "page" not in report.bad
 
 
+def test_a_very_large_page_is_read_in_part(site, settings):
+    settings.ROOT_URLCONF = __name__
+    report = visit(site, target="/content/large/")
+    assert report.status == 0, report
+
+
+def test_a_page_that_leads_away_takes_no_cookie_along(site, settings):
+    settings.ROOT_URLCONF = __name__
+    asked = []
+
+    def answer(method, path, headers):
+        asked.append(headers)
+        return 200, [("Content-Security-Policy", "frame-ancestors *")], b"elsewhere"
+
+    with Proxy(site, before=answer) as stranger:
+        settings.STRANGER = stranger.url.replace("localhost", "127.0.0.1") + "/content/"
+        visit(site, target="/content/away/")
+    assert asked
+    assert not [headers for headers in asked if "Cookie" in headers]
+
+
+@pytest.mark.parametrize(
+    ("domain", "comes_back"), [(".localhost", True), ("stranger.example", False), ("host", False)]
+)
+def test_a_cookie_goes_to_its_domain_only(site, settings, domain, comes_back):
+    settings.SESSION_COOKIE_DOMAIN = domain
+    settings.SESSION_COOKIE_NAME = "session_of_the_site"
+    pages = []
+
+    def look(method, path, headers):
+        if is_page(method, path):
+            pages.append("session_of_the_site" in headers["Cookie"])
+
+    with Proxy(site, before=look) as proxy:
+        visit(proxy.url)
+    assert pages == [comes_back] * 2
+
+
 def test_an_address_where_nobody_is_is_named(sound_site, db):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -583,6 +624,15 @@ def test_an_address_where_nobody_is_is_named(sound_site, db):
 def test_plain_http_is_told(sound_site, db):
     report = visit("http://lti-doctor.invalid/", timeout=2.0)
     assert {"plain_http", "unreachable"} <= report.bad
+    assert "gaierror" in report["unreachable"]["text"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost/a b/", "http://user@localhost/", "http://é.example/"]
+)
+def test_an_address_that_no_lms_can_post_to_is_named(sound_site, db, url):
+    report = visit(url)
+    assert "not a plain http or https address" in report["unreachable"]["text"]
 
 
 @pytest.mark.django_db
@@ -590,7 +640,10 @@ def test_plain_http_is_told(sound_site, db):
     ("options", "said"),
     [
         ({"url": "site.example"}, "--url takes an address"),
-        ({"url": "http://localhost/", "consumer": "nobody's"}, "No LTI consumer has this key"),
+        (
+            {"url": "http://localhost/", "consumer": "nobody's"},
+            "There is no LTI consumer",
+        ),
         ({"url": "http://localhost/", "ca_file": "/no/such.pem"}, "There is no file"),
     ],
 )
@@ -626,6 +679,14 @@ def moved(request):
     return HttpResponseRedirect("/content/new/")
 
 
+def away(request):
+    return HttpResponseRedirect(settings.STRANGER)
+
+
+def large(request):
+    return HttpResponse("x" * 2_000_000)
+
+
 def looping(request):
     return HttpResponseRedirect(request.get_full_path())
 
@@ -638,6 +699,8 @@ urlpatterns = [
     path("lti/", include("lti_provider.urls")),
     path("content/moved/", moved),
     path("content/loop/", looping),
+    path("content/away/", away),
+    path("content/large/", large),
     path("content/<path:page>", page),
     path("accounts/login/", page),
 ]

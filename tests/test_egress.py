@@ -7,13 +7,15 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from ipaddress import ip_network
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import trustme
 
-from lti_provider.outcomes import egress
-from lti_provider.outcomes.egress import EgressError, Forbidden, is_public, post
+from lti_provider import egress
+from lti_provider.egress import EgressError, Forbidden, is_public, request
 
+METHODS = get_args(egress.Method)
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 #: What comes in time on the busiest machine, and what tests of the deadline wait out.
 TIMEOUT = 60
@@ -61,7 +63,7 @@ def read_request(connection: socket.socket) -> bytes:
             return data
         data += part
     head, _blank, body = data.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
     while len(body) < length:
         body += connection.recv(4096)
     return head + b"\r\n\r\n" + body
@@ -82,10 +84,15 @@ def drip(parts: bytes, pause: float = 0.05):
     return behave
 
 
-def send(port, path="/grades", *, host="127.0.0.1", scheme="http", networks=LOOPBACK, **changes):
-    url = f"{scheme}://{host}:{port}{path}"
-    given = {"hosts": [f"{host}:{port}"], "networks": networks, "timeout": TIMEOUT, **changes}
-    return post(url, b"<x/>", {"Content-Type": "application/xml"}, **given)
+def send(port, path="/grades", *, method="POST", host="127.0.0.1", scheme="http", **changes):
+    given = {
+        "headers": {"Content-Type": "application/xml"},
+        "body": b"<x/>",
+        "hosts": [f"{host}:{port}"],
+        "networks": LOOPBACK,
+        "timeout": TIMEOUT,
+    }
+    return request(method, f"{scheme}://{host}:{port}{path}", **(given | changes))
 
 
 def refusal(*arguments, **changes) -> EgressError:
@@ -120,13 +127,11 @@ def test_what_is_sent_and_what_comes_back():
     with serve(answer(b"wait", head)) as server:
         received = send(server.port, "/a+b:c@d?e=%20f&g")
         send(server.port)
-    assert (received.status, received.retry_after, received.body) == (429, "7", b"wait")
+    assert (received.status, received.body) == (429, b"wait")
+    assert received.headers["retry-AFTER"] == "7"
     first, second = server.requests
     assert first.startswith(b"POST /a+b:c@d?e=%20f&g HTTP/1.1\r\n")
-    headers = dict(
-        line.split(b": ", 1) for line in first.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
-    )
-    assert headers == {
+    assert headers_of(first) == {
         b"Host": f"127.0.0.1:{server.port}".encode(),
         b"Accept-Encoding": b"identity",
         b"Connection": b"close",
@@ -136,6 +141,47 @@ def test_what_is_sent_and_what_comes_back():
     }
     assert first.endswith(b"<x/>")
     assert b"ookie" not in second
+
+
+def headers_of(sent: bytes) -> dict[bytes, bytes]:
+    lines = sent.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    return dict(line.split(b": ", 1) for line in lines)
+
+
+@pytest.mark.parametrize("body", [b"", b"<x/>"], ids=["empty", "body"])
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_sends_its_body(method, body):
+    with serve(answer()) as server:
+        assert send(server.port, method=method, body=body).body == b"done"
+    (sent,) = server.requests
+    assert sent.startswith(f"{method} /grades HTTP/1.1\r\n".encode())
+    assert sent.endswith(b"\r\n\r\n" + body)
+    # RFC 9110 §8.6: a method that expects a body says that there is none.
+    length = str(len(body)).encode() if body or method in ("POST", "PUT") else None
+    assert headers_of(sent).get(b"Content-Length") == length
+
+
+def test_repeated_headers_are_all_there():
+    with serve(answer(head="HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2")) as server:
+        headers = send(server.port).headers
+    assert headers.get_all("Set-Cookie") == ["a=1", "b=2"]
+    assert headers.get("Location") is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_without_a_body(method):
+    with serve(lambda connection: connection.sendall(b"HTTP/1.1 204 Done\r\n\r\n")) as server:
+        received = send(server.port, method=method)
+    assert (received.status, received.body) == (204, b"")
+
+
+@pytest.mark.parametrize("value", ["secret\r\nX-Injected: 1", "secret\n", "secret\u20ac"])
+def test_a_header_that_http_cannot_carry_is_not_sent_and_not_repeated(value):
+    with serve(answer()) as server:
+        with pytest.raises(ValueError, match="Authorization") as caught:
+            send(server.port, headers={"Authorization": value})
+        assert not server.connections
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["lms.example", "127.0.0.1", "127.0.0.1:80"])
@@ -150,7 +196,7 @@ def test_only_known_hosts_are_asked(host):
 )
 def test_only_http_and_https(url):
     with pytest.raises(Forbidden):
-        post(url, b"", {}, hosts=["lms.example", ""], networks=(), timeout=TIMEOUT)
+        request("GET", url, headers={}, hosts=["lms.example", ""], networks=(), timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +272,14 @@ def test_a_listed_network_is_reached_and_no_other():
         assert refusal(server.port, host="127.0.0.2", networks=other).code == "address_not_public"
 
 
+def test_a_literal_address_in_six(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("127.0.0.1"))
+    with serve(answer()) as server:
+        assert send(server.port, host="[2001:db8::beef]").body == b"done"
+    port = str(server.port).encode()
+    assert headers_of(server.requests[0])[b"Host"] == b"[2001:db8::beef]:" + port
+
+
 def test_a_mapped_address_counts_as_the_one_it_is_mapped_to(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("::ffff:127.0.0.1"))
     with serve(answer(), "127.0.0.1") as server:
@@ -286,6 +340,7 @@ def test_nobody_listens():
         silent.bind(("127.0.0.1", 0))
         error = refusal(silent.getsockname()[1])
     assert (error.code, error.may_have_arrived) == ("unreachable", False)
+    assert error.detail.startswith("ConnectionRefusedError: ")
 
 
 def stall(connection: socket.socket) -> None:
@@ -305,9 +360,17 @@ def stall(connection: socket.socket) -> None:
     ],
     ids=["stall", "drip of a body", "drip of headers", "drip of nothing"],
 )
-def test_the_deadline_is_for_all_of_it(behave):
+@pytest.mark.parametrize("method", METHODS)
+def test_the_deadline_is_for_all_of_it(method, behave):
     with serve(behave) as server:
-        error = refusal(server.port, timeout=SHORT)
+        error = refusal(server.port, method=method, timeout=SHORT)
+    assert (error.code, error.may_have_arrived) == ("timeout", True)
+
+
+def test_a_body_that_nobody_takes_is_given_up_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        error = refusal(port, method="PUT", body=b"x" * 10**8, timeout=SHORT)
     assert (error.code, error.may_have_arrived) == ("timeout", True)
 
 
@@ -348,9 +411,47 @@ def test_what_is_too_large(behave):
     assert error.may_have_arrived
 
 
-def test_as_much_as_is_allowed():
-    with serve(answer(b"x" * egress.BODY_LIMIT)) as server:
-        assert len(send(server.port).body) == egress.BODY_LIMIT
+@pytest.mark.parametrize("limit", [0, 3, egress.BODY_LIMIT, 10**6])
+def test_as_much_as_is_allowed(limit):
+    with serve(answer(b"x" * limit)) as server:
+        assert len(send(server.port, limit=limit).body) == limit
+    with serve(answer(b"x" * (limit + 1))) as server:
+        assert refusal(server.port, limit=limit).code == "too_large"
+
+
+def chunked(size: int, count: int):
+    """Chunks of ``size`` bytes, without an end."""
+    chunk = f"{size:x}\r\n".encode() + b"x" * size + b"\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return lambda connection: connection.sendall(head + chunk * count)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        answer(b"x" * 10**6),
+        answer(b"x" * 10**5, length=10**9),
+        chunked(1000, 1000),
+        chunked(3, 22_000),
+    ],
+    ids=["announced", "endless", "chunked", "small chunks"],
+)
+def test_an_answer_is_cut_where_that_is_asked_for(behave):
+    with serve(behave) as server:
+        received = send(server.port, truncate=True)
+    assert received.body == b"x" * egress.BODY_LIMIT
+
+
+def test_what_breaks_off_before_the_cut_is_an_error():
+    with serve(answer(b"x", length=10**9)) as server:
+        assert refusal(server.port, truncate=True).code == "unreachable"
+
+
+def test_headers_have_a_limit_of_their_own():
+    head = "HTTP/1.1 200 OK" + f"\r\nX-Y: {'y' * 60_000}" * 5
+    with serve(answer(b"", head)) as server:
+        error = refusal(server.port, truncate=True)
+    assert (error.code, error.detail) == ("too_large", "the answer is too large")
 
 
 def test_a_compressed_answer_stays_as_it_is():
@@ -372,9 +473,9 @@ def authority(monkeypatch, tmp_path):
     made = trustme.CA()
     made.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    egress._tls.cache_clear()
+    egress._default_tls.cache_clear()
     yield made
-    egress._tls.cache_clear()
+    egress._default_tls.cache_clear()
 
 
 @contextmanager
@@ -423,6 +524,21 @@ def test_a_stranger_s_certificate_is_refused(authority, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn("127.0.0.1"))
     with serve_tls(trustme.CA().issue_cert("lms.example")) as (port, _names):
         assert refusal(port, host="lms.example", scheme="https").code == "certificate"
+
+
+def test_a_context_of_the_caller_counts(authority):
+    unknown = trustme.CA()
+    trusting = ssl.create_default_context()
+    unknown.configure_trust(trusting)
+    careless = ssl.create_default_context()
+    careless.check_hostname = False
+    careless.verify_mode = ssl.CERT_NONE
+    with serve_tls(unknown.issue_cert("127.0.0.1")) as (port, _names):
+        assert send(port, scheme="https", tls=trusting).body == b"secure"
+        assert send(port, scheme="https", tls=careless).body == b"secure"
+        error = refusal(port, scheme="https")
+    assert error.code == "certificate"
+    assert "issuer" in error.detail
 
 
 def test_a_handshake_counts_too(authority):

@@ -1,6 +1,8 @@
 """What ends a session that a launch made, and which sessions go on."""
 
 from collections.abc import Callable
+from io import BytesIO
+from wsgiref.util import FileWrapper
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -10,10 +12,12 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.views import LoginView
 from django.contrib.sessions.models import Session
 from django.core.asgi import get_asgi_application
-from django.http import HttpResponse, StreamingHttpResponse
-from django.test import Client
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.test import Client, RequestFactory
 from django.urls import include, path
 
+from lti_provider.backends import LtiBackend
 from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiUser
 from lti_provider.testing import FakeLms
 from tests.connecting import connect
@@ -46,6 +50,10 @@ def stream(request) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
+def send_file(request) -> FileResponse:
+    return FileResponse(BytesIO(b"a file"))
+
+
 async def astream(request) -> StreamingHttpResponse:
     async def chunks():
         yield name_of(await request.auser())
@@ -59,6 +67,7 @@ urlpatterns = [
     path("content/async/", ashow),
     path("content/launch/", show_launch),
     path("content/stream/", stream),
+    path("content/file/", send_file),
     path("content/astream/", astream),
     path("lti/", include("lti_provider.urls")),
     path("accounts/login/", LoginView.as_view(template_name="admin/login.html"), name="login"),
@@ -209,6 +218,24 @@ def test_whom_the_site_signs_in_by_our_backend_stays(lms, ada):
     assert seen(browser) == "ada"
     get_user_model().objects.update(is_active=False)
     assert seen(browser) == "nobody"
+
+
+def test_a_stream_that_nobody_reads_leaves_no_session_behind(staff_lms, ada):
+    other = FakeLms.create("moodle", require_user_account=True, account_match="any")
+    frame = connect(staff_lms, "ada").frame
+    connect(other, "ada")
+    deactivate(other)
+    frame.get("/content/stream/")
+    # Outside of a request every connection of the account has to stand.
+    assert LtiBackend().get_user(ada.pk) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_is_sent_in_the_servers_own_way():
+    environ = RequestFactory().get("/content/file/").environ
+    environ["wsgi.file_wrapper"] = FileWrapper
+    sent = get_wsgi_application()(environ, lambda status, headers: None)
+    assert isinstance(sent, FileWrapper)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -54,7 +54,7 @@ def test_a_grade_that_fails_is_mailed_without_secret_and_person(mailed, unwritab
     if unwritable == "key":
         lms.consumer.consumer_key = "half of a pair: \ud800"
 
-    attempt = outcomes.send(result)
+    attempt = outcomes.send_score(result)
 
     assert attempt.code == "internal_error"
     assert SECRET not in mailed()

@@ -268,10 +268,10 @@ def test_work_that_xml_cannot_carry_is_refused(result, name):
 def test_the_newest_submission_wins(result):
     result.submit_score(0.2)
     LtiResult.objects.get().submit_score(0.9)
-    outcomes.submit_score(result, 3, 4)
+    result.submit_score(3, 4)
     stored = LtiResult.objects.get()
     assert (stored.score, stored.version) == (Decimal("0.75"), 3)
-    outcomes.delete_score(result)
+    result.delete_score()
     stored = LtiResult.objects.get()
     assert (stored.score, stored.version, stored.operation) == (None, 4, "delete")
 
@@ -383,10 +383,10 @@ def test_a_consumer_with_grades_is_not_deleted(result, lms):
         lms.consumer.delete()
 
 
-def test_what_is_undelivered_and_what_is_unsettled(result):
+def test_what_is_undelivered_and_what_is_pending(result):
     assert not LtiResult.objects.undelivered().exists()
     result.submit_score(0.5)
-    for state, undelivered, unsettled in [
+    for state, undelivered, pending in [
         ("waiting", True, True),
         ("sending", True, True),
         ("failed", True, False),
@@ -394,7 +394,7 @@ def test_what_is_undelivered_and_what_is_unsettled(result):
     ]:
         LtiResult.objects.update(state=state)
         assert LtiResult.objects.undelivered().exists() == undelivered
-        assert LtiResult.objects.unsettled().exists() == unsettled
+        assert LtiResult.objects.pending().exists() == pending
 
 
 def test_a_resend_starts_anew_and_asks_again_what_was_unsupported(result, lms):
@@ -472,11 +472,7 @@ def test_expired_time_is_no_reason_for_a_fresh_score(result):
 def test_no_work_can_be_said_as_none(client, lms):
     lms.launch(client, "/content/", ext_outcome_data_values_accepted="url,text")
     result, launch = LtiResult.objects.get(), LtiLaunch.objects.get()
-    for submit in (
-        result.submit_score,
-        launch.submit_score,
-        lambda *given, **work: outcomes.submit_score(result, *given, **work),
-    ):
+    for submit in (result.submit_score, launch.submit_score):
         submit(0.5, submission_text=None, submission_url=None)
         stored = LtiResult.objects.get()
         assert (stored.score, stored.data_name, stored.data) == (Decimal("0.5"), "", "")

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
     {"exceptions", "conf", "origins", "signals"},
-    {"message", "outcome_xml", "events", "products", "cartridge"},
-    {"models"},
+    {"message", "outcome_xml", "products", "cartridge"},
+    {"models", "egress"},  # tables ask no other host
     {"oauth"},
     {"sessions", "frames", "pages", "error_reports", "outcomes", "privacy", "trial_launch"},
     {"backends", "status"},
@@ -21,6 +21,14 @@ ROWS = (
     {"urls", "apps", "testing", "management", "migrations", "templatetags", "tasks"},
 )
 ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+#: Modules that open connections.
+CLIENTS = {
+    *("_socket", "_ssl", "aiohttp", "ftplib", "http.client", "httpx", "imaplib"),
+    *("multiprocessing.connection", "poplib", "requests", "smtplib", "socket", "ssl", "telnetlib"),
+    *("urllib.request", "urllib3", "xmlrpc.client"),
+}
+#: They say whom to trust, and open nothing.
+HARMLESS = {"ssl.CERT_NONE", "ssl.SSLContext", "ssl.create_default_context"}
 NAMELESS = {"utils", "helpers", "mixins", "constants", "common"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -62,6 +70,15 @@ def settings_read(source: str) -> set[str]:
     return {name for name in read if name.startswith("LTI_PROVIDER_") and " " not in name}
 
 
+def clients(module: Path, source: str) -> set[str]:
+    return {
+        name
+        for name in imported(module, source)
+        if name in {"http", "urllib", "xmlrpc", "multiprocessing"}
+        or any(f"{name}.".startswith(f"{client}.") for client in CLIENTS)
+    } - HARMLESS
+
+
 def test_every_room_has_its_place_in_the_plan() -> None:
     assert {room_of(module) for module in MODULES} - {"__init__"} <= ROW_OF.keys()
 
@@ -85,6 +102,11 @@ def test_only_oauth_and_testing_know_the_protocol_library(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_conf_reads_the_settings(module: Path) -> None:
     assert not settings_read(module.read_text()) or room_of(module) == "conf"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_egress_asks_other_hosts(module: Path) -> None:
+    assert bool(clients(module, module.read_text())) == (room_of(module) == "egress")
 
 
 def test_every_module_is_named_for_what_it_does() -> None:
@@ -119,3 +141,38 @@ def test_an_import_against_the_direction_is_seen(line: str) -> None:
 )
 def test_a_reading_of_a_setting_is_seen(line: str) -> None:
     assert settings_read(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import socket",
+        "import ssl",
+        "import http",
+        "import http.client",
+        "from http import client",
+        "from http.client import HTTPSConnection as Connection",
+        "import urllib",
+        "from urllib import request",
+        "from urllib.request import urlopen",
+        "from ssl import *",
+        "from ssl import get_server_certificate",
+        "def late():\n    import requests",
+        "from urllib3.util import parse_url",
+    ],
+)
+def test_a_client_is_seen(line: str) -> None:
+    assert clients(PACKAGE / "doctor" / "browser.py", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ssl import SSLContext",
+        "from http import HTTPStatus",
+        "from http.server import BaseHTTPRequestHandler",
+        "from urllib.parse import urlsplit",
+    ],
+)
+def test_what_asks_nobody_is_no_client(line: str) -> None:
+    assert not clients(PACKAGE / "doctor" / "browser.py", line)

@@ -1,6 +1,5 @@
 """Rotation, expiry and encryption of consumers' secrets, through the launch URL."""
 
-import hmac
 import pickle
 import sys
 from datetime import UTC, datetime, timedelta
@@ -22,9 +21,9 @@ from hypothesis import strategies as st
 
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, Verdict
-from lti_provider.models.attempt import describe
-from lti_provider.models.secret import PREFIX, decrypt, decrypt_all, encrypt
-from lti_provider.outcomes.sending import send
+from lti_provider.models.attempt import describe_reason
+from lti_provider.models.secret import PREFIX, decrypt, encrypt
+from lti_provider.outcomes.sending import send_score
 from lti_provider.testing import FakeLms, sign_launch
 
 pytestmark = pytest.mark.django_db
@@ -179,61 +178,7 @@ def test_an_empty_secret_never_verifies(lms):
         consumer_secret="", previous_secret="", previous_secret_until=NOW + timedelta(days=1)
     )
     assert post(lms, "").status_code == 401
-    assert post(lms, "no consumer has this secret").status_code == 401
     assert "has no secret" in reason()
-
-
-# Nothing tells how many secrets a key has
-
-
-SITUATIONS = {
-    "one secret": {},
-    "two secrets": {"previous_secret": "p", "previous_secret_until": NOW + timedelta(days=1)},
-    "an ended one": {"previous_secret": "p", "previous_secret_until": NOW},
-    "expired": {"expires_at": NOW},
-    "lost key": {"consumer_secret": f"{PREFIX}x"},
-    "no secret": {"consumer_secret": ""},
-}
-
-
-@pytest.mark.parametrize("keys", [[], [NEW], [NEW, OLD]], ids=len)
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_unknown_keys_and_all_kinds_of_wrong_secrets_take_the_same_work(
-    lms, settings, monkeypatch, rf, situation, keys
-):
-    from lti_provider.views import LaunchView
-
-    settings.LTI_PROVIDER_ENCRYPTION_KEYS = keys
-    LtiConsumer.objects.update(**SITUATIONS[situation])
-    decrypt_all("")  # what a process does once
-    decrypted, signed = Fernet.decrypt, []
-    monkeypatch.setattr(
-        Fernet, "decrypt", lambda *given: (signed.append("decrypt"), decrypted(*given))[1]
-    )
-    made = hmac.new
-    monkeypatch.setattr(hmac, "new", lambda *given: (signed.append("hmac"), made(*given))[1])
-
-    def answer(key: str):
-        form = sign_launch(
-            "http://testserver/lti/launch/content/?a=b",
-            {**lms.fields, "a": "b"},
-            key=key,
-            secret="wrong",
-        )
-        signed.clear()
-        request = rf.post(
-            "/lti/launch/content/?a=b",
-            urlencode(form),
-            content_type="application/x-www-form-urlencoded",
-        )
-        # Not closed, so the diagnosis that follows the answer does not run.
-        response = LaunchView.as_view()(request, target="content/")
-        return response.status_code, dict(response.headers), response.content, list(signed)
-
-    known, unknown = answer(lms.consumer.consumer_key), answer("nobody")
-    assert known == unknown
-    assert known[0] == 401
-    assert known[3] == ["decrypt"] * 2 * len(keys) + ["hmac"] * 4
 
 
 # Encryption
@@ -358,9 +303,9 @@ def test_a_lost_key_is_the_trouble_of_that_consumer_only(lost, settings, caplog,
     assert is_accepted(post(other, "of the other"))
     settings.LTI_PROVIDER_ENCRYPTION_KEYS = keys
     response = post(lost, "first secret")
-    assert response.status_code == 401
-    assert b"invalid_signature" in response.content
-    assert b"secret_unreadable" not in response.content
+    assert response.status_code == 503
+    assert b"This site has a fault" in response.content
+    assert b"secret_unreadable" in response.content
     launch = LtiLaunch.objects.refused().get()
     assert launch.refusal_code == "secret_unreadable"
     assert "was encrypted with a key that is not in" in launch.refusal_hint
@@ -376,8 +321,6 @@ def test_the_secret_of_another_consumer_is_recognized_unless_its_key_is_lost(los
     assert "It was signed with the secret of “Other”" in reason()
     assert post(third, "first secret").status_code == 401
     assert "another secret" in reason()
-    assert post(lost, "of the other").status_code == 401
-    assert "“Other”" in reason()
     assert is_accepted(post(other, "of the other"))
 
 
@@ -385,7 +328,7 @@ def test_a_new_secret_repairs_a_lost_one(lost):
     consumer = LtiConsumer.objects.get()
     consumer.rotate_secret(NOW + timedelta(days=1), "second secret")
     assert is_accepted(post(lost, "second secret"))
-    assert post(lost, "first secret").status_code == 401
+    assert post(lost, "first secret").status_code == 503
 
 
 def test_saving_keeps_a_lost_secret_for_the_day_its_key_is_found(lost, settings):
@@ -474,6 +417,6 @@ def test_grades_wait_while_the_secret_that_signs_them_is_lost(lost):
         service_url="https://lms.example/grades",
         sourcedid="x",
     )
-    attempt = send(result)
+    attempt = send_score(result)
     assert (attempt.code, attempt.verdict) == ("secret_unreadable", Verdict.RETRY)
-    assert "encrypted with a key" in describe(attempt.code, "")
+    assert "encrypted with a key" in describe_reason(attempt.code, "")

@@ -21,7 +21,7 @@ from lti_provider.exceptions import EmailMissing
 from lti_provider.message import Role
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.products import PRODUCTS, get_email_setting
-from lti_provider.status import Level, Recent, status_of
+from lti_provider.status import Level, RecentLaunches, get_status_lines
 from lti_provider.testing import PROFILES, FakeLms
 from lti_provider.trial_launch import TrialLaunch
 from tests.scale import fill
@@ -66,7 +66,7 @@ def text_of(response):
 
 
 def lines(consumer):
-    return {line.name: line for line in status_of(Recent.of(consumer))}
+    return {line.name: line for line in get_status_lines(RecentLaunches.for_consumer(consumer))}
 
 
 def test_after_a_new_consumer_comes_its_setup_page(admin_client):
@@ -474,7 +474,7 @@ def test_another_installation_is_told_until_it_is_accepted(admin_client, client,
 )
 def test_what_refuses_every_launch_is_told_first(consumer, name, level):
     made = LtiConsumer.objects.create(consumer_name="Campus", **consumer)
-    first = status_of(Recent.of(made))[0]
+    first = get_status_lines(RecentLaunches.for_consumer(made))[0]
     assert (first.name, first.level) == (name, level)
 
 

@@ -19,7 +19,7 @@ from lti_provider.conf import conf
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.products import PRODUCTS, LmsProduct
-from lti_provider.status import Recent, StatusLine, status_of
+from lti_provider.status import RecentLaunches, StatusLine, get_status_lines
 from lti_provider.trial_launch import ROLES, TRY_IT, TrialLaunch, find_target
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class ConsumerSetup:
         self, request: HttpRequest, consumer: LtiConsumer, form: TryForm
     ) -> HttpResponse:
         changeable = self.admin.has_change_permission(request, consumer)
-        recent = Recent.of(consumer)
+        recent = RecentLaunches.for_consumer(consumer)
         context = {
             **self.admin.admin_site.each_context(request),
             "title": gettext("Set up the LMS"),
@@ -139,14 +139,14 @@ class ConsumerSetup:
             "changeable": changeable,
             "has_target": conf.default_target is not None,
             "needs_email": _needs_email(consumer),
-            "status": [(line, _get_log_url(line)) for line in status_of(recent)],
+            "status": [(line, _get_log_url(line)) for line in get_status_lines(recent)],
             "form": form,
             **_get_addresses(request, recent),
         }
         return TemplateResponse(request, "lti_provider/admin/setup.html", context)
 
 
-def _get_addresses(request: HttpRequest, recent: Recent) -> dict[str, Any]:
+def _get_addresses(request: HttpRequest, recent: RecentLaunches) -> dict[str, Any]:
     consumer = recent.consumer
     try:
         launch_url = request.build_absolute_uri(reverse("lti_provider:launch"))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
+from email.message import Message
+from ipaddress import ip_network
+from ssl import SSLContext
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from lti_provider import egress
+from lti_provider.origins import get_host
+
 _BODY_READ = 256 * 1024
+# An administrator names the address, and a site may well be tried from within its own network.
+_EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -45,7 +51,7 @@ class Answer:
 
     url: str
     status: int
-    headers: HTTPMessage
+    headers: Message
     text: str
 
     @property
@@ -70,40 +76,39 @@ class Browser:
     """
 
     framed: bool
-    tls: ssl.SSLContext
+    tls: SSLContext
     timeout: float
-    jar: dict[str, Cookie] = field(default_factory=dict)
+    #: By domain and name.
+    jar: dict[tuple[str, str], Cookie] = field(default_factory=dict)
 
     def post(self, url: str, form: str) -> Answer:
         """Post a form from the LMS's page."""
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "null"}
-        return self._request("POST", url, headers, form)
+        return self._request("POST", url, headers, form.encode())
 
     def get(self, url: str) -> Answer:
         """Navigate."""
         return self._request("GET", url, {})
 
     def _request(
-        self, method: str, url: str, headers: dict[str, str], body: str | None = None
+        self, method: egress.Method, url: str, headers: dict[str, str], body: bytes = b""
     ) -> Answer:
-        parts = urlsplit(url)
-        connection = self._connect(parts)
-        try:
-            path = parts._replace(scheme="", netloc="", fragment="").geturl()
-            connection.request(method, path or "/", body, {**self._headers(parts), **headers})
-            response = connection.getresponse()
-            text = response.read(_BODY_READ).decode("utf-8", "replace")
-        finally:
-            connection.close()
-        answer = Answer(url=url, status=response.status, headers=response.headers, text=text)
+        received = egress.request(
+            method,
+            url,
+            headers={**self._headers(urlsplit(url)), **headers},
+            body=body,
+            hosts=[get_host(url)],
+            networks=_EVERYWHERE,
+            timeout=self.timeout,
+            limit=_BODY_READ,
+            truncate=True,
+            tls=self.tls,
+        )
+        text = received.body.decode("utf-8", "replace")
+        answer = Answer(url=url, status=received.status, headers=received.headers, text=text)
         self._keep(answer)
         return answer
-
-    def _connect(self, parts: SplitResult) -> HTTPConnection:
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            return HTTPSConnection(host, parts.port, timeout=self.timeout, context=self.tls)
-        return HTTPConnection(host, parts.port, timeout=self.timeout)
 
     def _headers(self, parts: SplitResult) -> dict[str, str]:
         sent = {
@@ -115,14 +120,21 @@ class Browser:
         }
         cookies = "; ".join(
             f"{cookie.name}={cookie.value}"
-            for cookie in self.jar.values()
-            if parts.path.startswith(cookie.attributes.get("path", "/"))
+            for (domain, _name), cookie in self.jar.items()
+            if _is_within(parts.hostname or "", domain)
+            and parts.path.startswith(cookie.attributes.get("path", "/"))
         )
         return {**sent, "Cookie": cookies} if cookies else sent
 
     def _keep(self, answer: Answer) -> None:
+        host = urlsplit(answer.url).hostname or ""
         for name, cookie in answer.cookies.items():
+            domain = cookie.attributes.get("domain", "").lstrip(".").lower() or host
             if cookie.attributes.get("max-age") == "0":
-                self.jar.pop(name, None)
-            elif not (self.framed and cookie.missing_for_frames):
-                self.jar[name] = cookie
+                self.jar.pop((domain, name), None)
+            elif _is_within(host, domain) and not (self.framed and cookie.missing_for_frames):
+                self.jar[domain, name] = cookie
+
+
+def _is_within(host: str, domain: str) -> bool:
+    return f".{host}".endswith(f".{domain}")

@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from lti_provider.conf import conf
 from lti_provider.doctor.finding import Finding, Stopped, error, fine, note, warning
 from lti_provider.models import LtiConsumer
-from lti_provider.status import Level, Recent, status_of
+from lti_provider.status import Level, RecentLaunches, get_status_lines
 
 #: Seconds that two clocks of one deployment may differ before it is worth a word.
 CLOCK_TOLERANCE = 5
@@ -104,7 +104,7 @@ def _examine_consumers() -> Iterator[Finding]:
 
 
 def _examine_consumer(consumer: LtiConsumer) -> Iterator[Finding]:
-    for line in status_of(Recent.of(consumer)):
+    for line in get_status_lines(RecentLaunches.for_consumer(consumer)):
         # That nobody came yet, or that one person was refused, does not concern an operator.
         if line.level in (Level.WARNING, Level.ERROR) or line.name == "inactive":
             text = f"“{consumer}”: {line.label}: {line.text}"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import ssl
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from ssl import SSLContext
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.conf import settings
@@ -19,6 +17,7 @@ from lti_provider import frames
 from lti_provider.doctor.browser import Answer, Browser
 from lti_provider.doctor.deployment import compare_clocks
 from lti_provider.doctor.finding import Finding, Stopped, error, fine, note, warning
+from lti_provider.egress import EgressError
 from lti_provider.exceptions import (
     InvalidSignature,
     LaunchRefused,
@@ -33,7 +32,6 @@ from lti_provider.sessions import LAUNCH_PARAMETER
 from lti_provider.trial_launch import DOCTOR, TrialLaunch
 
 _LMS = "https://lti-doctor.invalid"
-_LOG_DELAY = 3.0
 _REDIRECTS_FOLLOWED = 5
 _CODE = re.compile(r"<code>([a-z_]+)</code>")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -50,7 +48,7 @@ class FrontDoor:
 
     url: str
     consumer: LtiConsumer
-    tls: ssl.SSLContext
+    tls: SSLContext
     target: str = ""
     timeout: float = 10.0
 
@@ -89,20 +87,21 @@ def examine_door(door: FrontDoor, sessions: list[str]) -> Iterator[Finding]:
         except Stopped as stopped:
             yield stopped.finding
             return
-        except ssl.SSLCertVerificationError as problem:
-            yield error(
-                "certificate",
-                f"The certificate of {door.url} is not accepted: {problem.verify_message}.",
-                "Renew it or send the whole chain; --ca-file names a private authority.",
-            )
-            return
-        except (OSError, HTTPException, UnicodeError) as problem:
-            text = f"{door.url} does not answer: {type(problem).__name__}: {problem}."
-            yield error("unreachable", text, "Is the address right, and the server running?")
+        except EgressError as problem:
+            yield _explain_silence(door, problem)
             return
         finally:
             name = settings.SESSION_COOKIE_NAME
             sessions += [kept.value for kept in browser.jar.values() if kept.name == name]
+
+
+def _explain_silence(door: FrontDoor, problem: EgressError) -> Finding:
+    if problem.code == "certificate":
+        text = f"The certificate of {door.url} is not accepted: {problem.detail}."
+        hint = "Renew it or send the whole chain; --ca-file names a private authority."
+        return error("certificate", text, hint)
+    text = f"{door.url} does not answer: {problem.detail}."
+    return error("unreachable", text, "Is the address right, and the server running?")
 
 
 @dataclass
@@ -212,7 +211,6 @@ class _LaunchExamination:
         if LAUNCH_PARAMETER in parse_qs(urlsplit(again.location).query):
             text = "The same answer comes twice: a cache in front of the site keeps it."
             raise Stopped(error("cached", text, _NO_CACHE))
-        self._wait_for_refusal(_find_refusal_code(again))
 
     def _examine_replay(self, form: str) -> None:
         # A second browser, so that the cookies of the launch stay.
@@ -222,7 +220,6 @@ class _LaunchExamination:
             text = "The same signed form was not refused the second time."
             hint = "All processes of the site need one database, and no cache may answer POSTs."
             raise Stopped(error("replay", text, hint))
-        self._wait_for_refusal(ReplayedLaunch.code)
 
     def _examine_page(self, location: str) -> Iterator[Finding]:
         answer = self._follow_redirects(location)
@@ -278,7 +275,7 @@ class _LaunchExamination:
                 "with --target."
             )
             return warning("no_target", text, hint)
-        logged = self._wait_for_refusal(code)
+        logged = self._find_refused(code)
         if logged is None:
             text = f"The launch was refused ({code}); this database's launch log has no such entry."
             hint = "The site at this address uses another database than this command."
@@ -287,18 +284,11 @@ class _LaunchExamination:
             return _explain_signature(self.door, logged)
         return error("refused", f"The launch was refused: {code}.", logged.refusal_hint)
 
-    def _wait_for_refusal(self, code: str) -> LtiLaunch | None:
-        # The site writes its log once the answer is sent, so it is waited for; a temporary
-        # consumer must not go before either.
-        deadline = time.monotonic() + _LOG_DELAY
+    def _find_refused(self, code: str) -> LtiLaunch | None:
         refused = LtiLaunch.objects.filter(
             lti_consumer=self.door.consumer, refusal_code=code, pk__gt=self.since
         )
-        while (found := refused.order_by("-pk").first()) is None:
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.05)
-        return found
+        return refused.order_by("-pk").first()
 
 
 _NO_CACHE = "Let it pass on everything under the launch URLs; their answers are marked no-store."

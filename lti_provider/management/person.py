@@ -1,4 +1,4 @@
-"""What the commands about one person have in common: whom they are about."""
+"""DataSubjectCommand: what the commands about one person have in common."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DataSubjectCommand(BaseCommand, ABC):
 
     @abstractmethod
     def handle_person(self, person: DataSubject, **options: Any) -> None:
-        """Do what the command is for."""
+        """Export or erase the person's data; for subclasses."""
 
 
 def _find_account(name: str) -> Any:

@@ -607,7 +607,7 @@ class Migration(migrations.Migration):
                 "ordering": ("host", "pk"),
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("lti_consumer", "host"), name="lti_breaker_of_route"
+                        fields=("lti_consumer", "host"), name="lti_breaker_of_destination"
                     )
                 ],
             },

@@ -1,4 +1,4 @@
-"""What came of one attempt to deliver a grade."""
+"""Attempt: how one attempt to deliver a grade ended."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ REASONS: dict[str, str | _StrPromise] = {
 
 
 class Verdict(Enum):
-    """What an attempt means for the score."""
+    """Whether an attempt delivered the score, and else when the next one follows."""
 
     DELIVERED = auto()
     #: Again soon, for days.
@@ -68,11 +68,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """``code`` is a key of ``REASONS``, empty for success; ``text`` is for people, bounded.
+    """How one attempt to deliver a score ended.
 
-    ``retry_after`` is in seconds, as the LMS asked. ``may_have_arrived`` is True where the message
-    may still take effect although nobody answered. ``host_answers`` is None where the host was
-    not asked.
+    ``code`` is a key of ``REASONS``, empty for success; ``text``, from the LMS, completes it.
+    ``retry_after`` is in seconds, as the LMS asked. ``may_have_arrived`` is True if the message may
+    still take effect although nobody answered. ``host_answered`` is None if nothing was sent.
     """
 
     verdict: Verdict
@@ -80,10 +80,11 @@ class Attempt:
     text: str = ""
     retry_after: float | None = None
     may_have_arrived: bool = False
-    host_answers: bool | None = True
-    remember_unsupported: bool = False
+    host_answered: bool | None = True
+    is_unsupported: bool = False
 
 
-def describe(code: str, text: str) -> str:
-    """A code of ``REASONS`` in words; what an LMS said may hold braces of its own."""
+def describe_reason(code: str, text: str) -> str:
+    """The reason for a code, in words."""
+    # The LMS's text may have braces, which str.format would read.
     return str(REASONS.get(code, code)).replace("{text}", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -18,7 +19,6 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
     from lti_provider.models.installation import LtiInstallation
+
+logger = logging.getLogger("lti_provider")
 
 #: How many hosts launches may teach a consumer; the oldest one makes room.
 OUTCOME_HOSTS_LEARNED = 10
@@ -113,7 +115,9 @@ def validate_outcome_networks(text: str) -> None:
 class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
     def with_key(self, consumer_key: str) -> LtiConsumer | None:
         """The consumer with exactly this key, and its first installation, in one indexed read."""
-        return prepared.first(self, "consumer_key_digest", digest(consumer_key), ("installation",))
+        return prepared.find_one(
+            self, "consumer_key_digest", digest(consumer_key), ("installation",)
+        )
 
     def update(self, **kwargs: Any) -> int:
         """Update; deactivating consumers ends their sessions."""
@@ -423,21 +427,39 @@ class LtiConsumer(models.Model):
         self.consumer_secret = secret or generate_secret()
         self.rotations += 1
         self.save(update_fields=[*_CREDENTIALS])
-        events.report(events.SECRET_ROTATED, consumer=self.pk)
+        logger.info(
+            "secret_rotated consumer=%s",
+            self.pk,
+            extra={"event": "secret_rotated", "consumer": self.pk},
+        )
 
     def end_previous_secret(self) -> None:
         """Accept the present secret only, from now on. Saves the change."""
         if self.accepts_previous_secret:
             self.previous_secret_until = timezone.now()
             self.save(update_fields=["previous_secret_until"])
-            events.report(events.PREVIOUS_SECRET_ENDED, consumer=self.pk)
+            logger.info(
+                "previous_secret_ended consumer=%s",
+                self.pk,
+                extra={"event": "previous_secret_ended", "consumer": self.pk},
+            )
 
     def set_active(self, active: bool) -> None:
         """Activate or deactivate. Deactivating ends the sessions that came from this LMS."""
         self.is_active = active
         self.save(update_fields=["is_active"])
-        event = events.CONSUMER_ACTIVATED if active else events.CONSUMER_DEACTIVATED
-        events.report(event, consumer=self.pk)
+        if active:
+            logger.info(
+                "consumer_activated consumer=%s",
+                self.pk,
+                extra={"event": "consumer_activated", "consumer": self.pk},
+            )
+        else:
+            logger.info(
+                "consumer_deactivated consumer=%s",
+                self.pk,
+                extra={"event": "consumer_deactivated", "consumer": self.pk},
+            )
 
     def record_secret_use(self, use: SecretUse) -> None:
         """Record when a secret last signed a launch, once in an hour at most."""
@@ -510,7 +532,12 @@ class LtiConsumer(models.Model):
         # Of two simultaneous launches the second one's host waits for its next launch.
         learned = type(self).objects.filter(pk=self.pk, outcome_hosts=self.outcome_hosts)
         if learned.update(outcome_hosts=hosts):
-            events.report(events.OUTCOME_HOST_LEARNED, consumer=self.pk, host=host)
+            logger.info(
+                "outcome_host_learned consumer=%s host=%s",
+                self.pk,
+                host,
+                extra={"event": "outcome_host_learned", "consumer": self.pk, "host": host},
+            )
         self.outcome_hosts = hosts
 
     def supports(self, operation: str) -> bool:

@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, models
+from django.db import models
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
-from lti_provider.exceptions import LaunchRefused, ReplayedLaunch
+from lti_provider.exceptions import LaunchRefused
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
@@ -54,7 +54,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
     ) -> tuple[LtiLaunch, str]:
         """Claim the nonce and issue a one-time handle, in one insert.
 
-        Raises ReplayedLaunch if the consumer's nonce was used before.
+        Raises IntegrityError if the consumer's nonce was used before: see ``is_nonce_used``.
         """
         handle = secrets.token_urlsafe(32)
         # A visitor without an id is a guest of this launch, never a shared account.
@@ -76,23 +76,16 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
             launch_url=launch_url,
             foreign_origin=foreign_origin,
         )
-        try:
-            with prepared.savepoint(self.db):
-                prepared.insert(launch, self.db)
-        except IntegrityError:
-            used = self.filter(lti_consumer=consumer, nonce_digest=launch.nonce_digest)
-            if not used.exists():
-                raise
-            raise ReplayedLaunch from None
+        launch.save(force_insert=True, using=self.db)
         return launch, handle
+
+    def is_nonce_used(self, consumer: LtiConsumer, nonce: str) -> bool:
+        """Whether a launch of the consumer had this nonce."""
+        return self.filter(lti_consumer=consumer, nonce_digest=digest(nonce)).exists()
 
     def with_handle(self, handle: str) -> LtiLaunch | None:
         """The launch that issued ``handle``, with all that belongs to it, in one read."""
-        return prepared.first(self, "handle_digest", digest(handle), _WITH_ALL)
-
-    def with_pk(self, pk: int) -> LtiLaunch | None:
-        """The launch ``pk``, with all that belongs to it, in one read."""
-        return prepared.first(self, "pk", pk, _WITH_ALL)
+        return prepared.find_one(self, "handle_digest", digest(handle), _WITH_ALL)
 
     def with_all(self) -> LtiLaunchQuerySet:
         """Join consumer, user, link, course and grade."""
@@ -255,9 +248,14 @@ class LtiLaunch(models.Model):
 
     def claim(self) -> bool:
         """Use up the handle; False if it was used before. One conditional update."""
+        now = timezone.now()
+        unused = type(self).objects.filter(pk=self.pk, entered_at=None)
+        if not unused.update(entered_at=now, personal_pairs=None):
+            return False
         if self.personal_pairs is not None:
             vars(self).pop("message", None)
-        return prepared.fill(self, "entered_at", timezone.now(), emptied=("personal_pairs",))
+        self.entered_at, self.personal_pairs = now, None
+        return True
 
     def record_connection_refusal(self, code: str) -> None:
         """Let the page that waits for the connection know how it ended; blank: it may go on."""

@@ -18,8 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
 from lti_provider.message import LaunchMessage
-from lti_provider.models import prepared
-from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Verdict, describe
+from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Verdict, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.digest import DIGEST_LENGTH
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 HOST_LENGTH = 261
-SAID_LENGTH = 300
+ANSWER_LENGTH = 300
 LEASE_LENGTH = 32
 
 #: A refused grade is sent again after these times: LMSs reopen assignments.
@@ -63,7 +62,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         return self.filter(resource_link=resource_link)
 
     def submitted(self) -> Self:
-        """Those that a score, or a deletion, was ever submitted for."""
+        """Those with a score, or a deletion, that was ever submitted."""
         return self.filter(version__gt=0)
 
     def undelivered(self) -> Self:
@@ -73,11 +72,11 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
     def purge_anonymized(self) -> int:
         """Delete grades of erased people that need not be sent any more; count them."""
         anonymized = self.filter(user_digest__startswith=_ANONYMIZED)
-        settled = (LtiResult.State.NOTHING, LtiResult.State.DELIVERED, LtiResult.State.FAILED)
-        return anonymized.filter(state__in=settled).delete()[0]
+        finished = (LtiResult.State.NOTHING, LtiResult.State.DELIVERED, LtiResult.State.FAILED)
+        return anonymized.filter(state__in=finished).delete()[0]
 
-    def unsettled(self) -> Self:
-        """Those that will be tried again by themselves."""
+    def pending(self) -> Self:
+        """Those that are still to be sent, or are being sent."""
         return self.filter(state__in=(LtiResult.State.WAITING, LtiResult.State.SENDING))
 
     def due(self, now: datetime) -> Self:
@@ -94,26 +93,25 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         known: LtiResult | None,
         rotation: int = 0,
     ) -> LtiResult | None:
-        """The result of a launch, with the newest of what the LMS calls it; ``known`` saves a read.
+        """Create or update the result that a launch names; ``known`` saves a read.
 
-        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names
-        none, such as a teacher's, takes nothing from an older one. Writes once, and only what
-        changed.
+        ``rotation`` says which of the consumer's secrets signed the launch. A launch that names no
+        result, such as a teacher's, changes nothing. Writes once, and only what changed.
         """
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
             return known
         host = get_host(url)
         consumer.learn_outcome_host(host)
-        named: dict[str, Any] = {
+        service: dict[str, Any] = {
             "rotation": rotation,
             "service_url": url,
             "service_host": host,
             "sourcedid": sourcedid,
             "accepts": ",".join(message.outcome_data_accepted),
         }
-        result = known or self._create(consumer, user_digest, link_digest, named)
-        changed = {name: value for name, value in named.items() if getattr(result, name) != value}
+        result = known or self._create_from_launch(consumer, user_digest, link_digest, service)
+        changed = {name: value for name, value in service.items() if getattr(result, name) != value}
         if changed:
             vars(result).update(changed)
             self.filter(pk=result.pk).update(**changed)
@@ -121,37 +119,37 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             self.filter(pk=result.pk).retry_unauthorized()
         return result
 
-    def _create(
-        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, Any]
+    def _create_from_launch(
+        self, consumer: LtiConsumer, user_digest: str, link_digest: str, service: dict[str, Any]
     ) -> LtiResult:
-        whose: dict[str, Any] = {
+        identity: dict[str, Any] = {
             "lti_consumer": consumer,
             "user_digest": user_digest,
             "link_digest": link_digest,
         }
-        result = LtiResult(**whose, **named)
+        result = LtiResult(**identity, **service)
         try:
-            with prepared.savepoint(self.db):
-                prepared.insert(result, self.db)
+            with transaction.atomic(using=self.db):
+                result.save(force_insert=True, using=self.db)
         except IntegrityError:
             # A simultaneous launch of the same person was faster; an older snapshot hides it.
-            if (faster := self.filter(**whose).first()) is None:
+            if (faster := self.filter(**identity).first()) is None:
                 raise
             return faster
         return result
 
     def submit(self, score: Decimal | None, *, data_name: str = "", data: str = "") -> int:
         """Make ``score``, or None for a deletion, the newest of these results."""
-        return self._submit(score=score, data_name=data_name, data=data)
+        return self._queue(score=score, data_name=data_name, data=data)
 
     def resend(self) -> int:
-        """Send the newest scores again, from the first attempt on; the answer is how many."""
+        """Send the newest scores again, from the first attempt on; count them."""
         asked = LtiConsumer.objects.exclude(unsupported_outcomes="")
         consumers = self.order_by().values_list("lti_consumer", flat=True).distinct()
         asked.filter(pk__in=list(consumers)).update(unsupported_outcomes="")
-        return self.submitted()._submit()
+        return self.submitted()._queue()
 
-    def _submit(self, **score: Any) -> int:
+    def _queue(self, **score: Any) -> int:
         # What is on its way stays leased: the next attempt waits until that one ended.
         now = timezone.now()
         return self.order_by().update(
@@ -177,7 +175,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
 
     def give_up(self) -> int:
         """Stop trying, until somebody resends; what is on its way may still arrive."""
-        return self.unsettled().update(
+        return self.pending().update(
             version=F("version") + 1,
             state=LtiResult.State.FAILED,
             lease_token="",
@@ -187,24 +185,26 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         )
 
     def lease(self, chosen: list[int], token: str, until: datetime) -> list[LtiResult]:
-        """Reserve these for one deliverer; the answer are those that it got."""
+        """Reserve these for one deliverer; return those that it got."""
         waiting = self.filter(pk__in=chosen, state=LtiResult.State.WAITING, lease_token="")
         waiting.update(state=LtiResult.State.SENDING, lease_token=token, next_attempt_at=until)
         leased = self.filter(pk__in=chosen, lease_token=token).select_related("lti_consumer")
         return list(leased.order_by("next_attempt_at", "pk"))
 
-    def release(self, token: str) -> int:
-        """Give back what was reserved and not sent."""
+    def release_lease(self, token: str) -> int:
+        """Give back what a deliverer leased and did not send; count it."""
         return self.filter(lease_token=token).update(
             state=LtiResult.State.WAITING, lease_token="", next_attempt_at=timezone.now()
         )
 
-    def recover(self) -> int:
-        """Take back what a deliverer reserved that died meanwhile."""
+    def recover_expired_leases(self) -> int:
+        """Take back what a deliverer leased that died meanwhile; count it."""
         now = timezone.now()
         lost = self.filter(state=LtiResult.State.SENDING, next_attempt_at__lte=now)
         # An update takes SQLite's only write lock, even for no row.
-        return lost.exists() and lost.update(
+        if not lost.exists():
+            return 0
+        return lost.update(
             state=LtiResult.State.WAITING,
             lease_token="",
             last_code="interrupted",
@@ -213,50 +213,55 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         )
 
     def record(self, result: LtiResult, attempt: Attempt) -> LtiResult.State | None:
-        """Write what came of sending ``result`` as it was leased.
+        """Write how an attempt to send ``result``, as it was leased, ended.
 
-        The answer is its state, or None if a newer score is to be sent now.
+        Returns its new state, or None if a newer score is to be sent now.
         """
         now = timezone.now()
-        mine = self.filter(pk=result.pk, lease_token=result.lease_token)
-        said: dict[str, Any] = {
+        leased = self.filter(pk=result.pk, lease_token=result.lease_token)
+        changes: dict[str, Any] = {
             "lease_token": "",
             "last_attempt_at": now,
             "last_code": attempt.code,
-            "last_text": attempt.text[:SAID_LENGTH],
+            "last_text": attempt.text[:ANSWER_LENGTH],
         }
         if attempt.verdict is Verdict.DELIVERED:
-            said |= {"delivered_version": result.version, "delivered_at": now}
-        outcome = result.after(attempt, now)
-        if mine.filter(version=result.version).update(**said, **outcome):
-            vars(result).update(**said, **outcome)
+            changes |= {"delivered_version": result.version, "delivered_at": now}
+        update = changes | result.build_update(attempt, now)
+        if leased.filter(version=result.version).update(**update):
+            vars(result).update(update)
             return LtiResult.State(result.state)
-        wait = settling_time() if attempt.may_have_arrived else timedelta(0)
+        wait = get_late_arrival_limit() if attempt.may_have_arrived else timedelta(0)
         newer = {"state": LtiResult.State.WAITING, "next_attempt_at": now + wait}
-        if not mine.update(**said, **newer) and attempt.host_answers is not None:
+        if not leased.update(**changes, **newer) and attempt.host_answered is not None:
             # Somebody took over while this process was away: what it sent may have come last.
-            self.filter(pk=result.pk).exclude(last_code="given_up")._submit()
+            self.filter(pk=result.pk).exclude(last_code="given_up")._queue()
         return None
 
-    def expire(self, consumer: int, host: str, before: datetime) -> list[LtiResult]:
-        """Fail what a consumer has for a host that has been out of its reach for longer."""
+    def fail_unreachable(self, consumer: int, host: str, before: datetime) -> list[LtiResult]:
+        """Fail what waits for an unreachable host since before a time; return it."""
         old = self.filter(
             lti_consumer=consumer,
             service_host=host,
             state=LtiResult.State.WAITING,
             submitted_at__lt=before,
         )[:1000]
-        return [
-            result
-            for result in old
-            if self.filter(
-                pk=result.pk, version=result.version, state=LtiResult.State.WAITING
-            ).update(state=LtiResult.State.FAILED, next_attempt_at=None, last_code="unreachable")
-        ]
+        failed = {
+            "state": LtiResult.State.FAILED,
+            "next_attempt_at": None,
+            "last_code": "unreachable",
+        }
+        waiting = self.filter(state=LtiResult.State.WAITING)
+        ended = []
+        for result in old:
+            if waiting.filter(pk=result.pk, version=result.version).update(**failed):
+                vars(result).update(failed)
+                ended.append(result)
+        return ended
 
 
 class LtiResult(models.Model):
-    """What a person has in one activity of an LMS; there is one for each consumer, link and user.
+    """A person's grade for one activity; there is one for each consumer, link and user.
 
     It stays who it is when the account behind the LTI user changes or goes.
     """
@@ -302,7 +307,7 @@ class LtiResult(models.Model):
     first_attempt_at = models.DateTimeField(_("first attempt at"), null=True)
     last_attempt_at = models.DateTimeField(_("last attempt at"), null=True)
     last_code = models.CharField(_("last answer"), max_length=20, blank=True)
-    last_text = models.CharField(max_length=SAID_LENGTH, blank=True, editable=False)
+    last_text = models.CharField(max_length=ANSWER_LENGTH, blank=True, editable=False)
     #: While it is being sent: when its lease ends.
     next_attempt_at = models.DateTimeField(_("next attempt at"), null=True)
     lease_token = models.CharField(max_length=LEASE_LENGTH, blank=True, editable=False)
@@ -397,8 +402,8 @@ class LtiResult(models.Model):
         transaction.on_commit(send, using=alias, robust=True)
         return self
 
-    def after(self, attempt: Attempt, now: datetime) -> dict[str, Any]:
-        """The fields that an attempt changes while this is the newest score."""
+    def build_update(self, attempt: Attempt, now: datetime) -> dict[str, Any]:
+        """The fields to write after an attempt, if this is still the newest score."""
         first = self.first_attempt_at or now
         refusals = self.refusals + (attempt.verdict is Verdict.REFUSED)
         if attempt.code == UNAUTHORIZED and self.lti_consumer.accepts_previous_secret:
@@ -415,7 +420,7 @@ class LtiResult(models.Model):
             return {**changed, "state": self.State.DELIVERED}
         if attempt.verdict is Verdict.FINAL or given_up or refusals > len(REFUSED_DELAYS):
             return {**changed, "state": self.State.FAILED}
-        wait = delay_after(attempt, self.attempts, refusals)
+        wait = compute_retry_delay(attempt, self.attempts, refusals)
         return {**changed, "state": self.State.WAITING, "next_attempt_at": now + wait}
 
     @property
@@ -433,7 +438,7 @@ class LtiResult(models.Model):
 
     @property
     def operation(self) -> Operation:
-        """What the newest submission asks of the LMS."""
+        """The request that sends the newest submission."""
         return Operation.DELETE if self.score is None else Operation.REPLACE
 
     @property
@@ -451,21 +456,21 @@ class LtiResult(models.Model):
         """Why the newest score is not delivered, in words for a teacher; else empty."""
         if self.state == self.State.DELIVERED or not self.last_code:
             return ""
-        return describe(self.last_code, self.last_text)
+        return describe_reason(self.last_code, self.last_text)
 
 
-def settling_time() -> timedelta:
-    """How long a message may take to have its effect after its sender stopped waiting."""
+def get_late_arrival_limit() -> timedelta:
+    """How long a message may still take effect after its sender stopped waiting."""
     return timedelta(seconds=2 * conf.grade_timeout)
 
 
-def delay_after(attempt: Attempt, attempts: int, refusals: int) -> timedelta:
+def compute_retry_delay(attempt: Attempt, attempts: int, refusals: int) -> timedelta:
     """Full jitter from 30 s to 6 h, or what the LMS asked for; refusals wait longer."""
     if attempt.verdict is Verdict.REFUSED:
         return REFUSED_DELAYS[refusals - 1] * random.uniform(0.8, 1.2)  # noqa: S311
     doubled: timedelta = FIRST_DELAY * 2 ** min(attempts, 20)
     delay = min(doubled, LONGEST_DELAY) * random.random()  # noqa: S311
     if attempt.may_have_arrived:
-        delay += settling_time()
+        delay += get_late_arrival_limit()
     asked = timedelta(seconds=min(attempt.retry_after or 0, LONGEST_DELAY.total_seconds()))
     return max(delay, asked)

@@ -1,4 +1,4 @@
-"""What a site may submit as a score."""
+"""Scores that a site submits, as a share of 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Number = int | float | Decimal | Fraction
 
 def normalize_score(given: Number, maximum: Number = 1) -> Decimal:
     """``given`` of ``maximum`` as a share of 1, to six decimals. Raises InvalidScore."""
-    points, whole = _exact(given, "score"), _exact(maximum, "maximum")
+    points, whole = _parse_number(given, "score"), _parse_number(maximum, "maximum")
     if whole <= 0:
         raise InvalidScore(f"The maximum has to be above 0, not {maximum}.")
     if not 0 <= points <= whole:
@@ -26,7 +26,7 @@ def normalize_score(given: Number, maximum: Number = 1) -> Decimal:
     return Decimal(nearest).scaleb(-DECIMALS)
 
 
-def _exact(number: Any, name: str) -> Fraction:
+def _parse_number(number: Any, name: str) -> Fraction:
     if isinstance(number, bool) or not isinstance(number, int | float | Decimal | Fraction):
         raise InvalidScore(
             f"The {name} has to be an int, float, Decimal or Fraction, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import SecretUnreadable
 
 if TYPE_CHECKING:
-    from cryptography.fernet import Fernet
+    from cryptography.fernet import MultiFernet
 
     SecretTextField = models.TextField[str, str]
 else:
@@ -42,76 +41,53 @@ def encrypt(text: str) -> str:
     """
     if not text or is_encrypted(text) or not conf.encryption_keys:
         return text
-    return PREFIX + _fernets(tuple(conf.encryption_keys))[0].encrypt(text.encode()).decode()
+    return PREFIX + _get_fernet(tuple(conf.encryption_keys)).encrypt(text.encode()).decode()
 
 
 @sensitive_variables()
 def decrypt(stored: str) -> str:
     """The secret that was stored, encrypted or not. Raises SecretUnreadable."""
-    if not is_encrypted(stored):
-        return stored
-    opened = _decrypt(stored)
-    if opened is None:
+    (secret,) = decrypt_all(stored)
+    if secret is None:
         raise SecretUnreadable
-    return opened
+    return secret
 
 
 @sensitive_variables()
 def decrypt_all(*stored: str) -> list[str | None]:
-    """Each secret, None if it cannot be decrypted.
-
-    Each takes one decryption, encrypted or not, so that the time tells nothing about them.
-    """
-    keys = tuple(conf.encryption_keys)
-    opened: list[str | None] = []
-    for text in stored:
-        if is_encrypted(text):
-            opened.append(_decrypt(text))
-            continue
-        if keys:
-            _decrypt(_decoy(keys))
-        opened.append(text)
-    return opened
+    """Each secret that was stored, encrypted or not; None if no key decrypts it."""
+    return [_decrypt_token(text) if is_encrypted(text) else text for text in stored]
 
 
 @sensitive_variables()
-def _decrypt(stored: str) -> str | None:
-    fernets = _fernets(tuple(conf.encryption_keys))
-    if not fernets:
+def _decrypt_token(stored: str) -> str | None:
+    keys = tuple(conf.encryption_keys)
+    if not keys:
         return None
+    fernet = _get_fernet(keys)
     from cryptography.fernet import InvalidToken
 
-    token = stored.removeprefix(PREFIX).encode()
-    opened = None
-    # Every key is tried, whichever fits: the time does not tell which one encrypted.
-    for fernet in fernets:
-        with suppress(InvalidToken):
-            opened = fernet.decrypt(token).decode()
-    return opened
+    try:
+        return fernet.decrypt(stored.removeprefix(PREFIX).encode()).decode()
+    except InvalidToken:
+        return None
 
 
 @lru_cache(maxsize=4)
-def _fernets(keys: tuple[str, ...]) -> list[Fernet]:
-    if not keys:
-        return []
+def _get_fernet(keys: tuple[str, ...]) -> MultiFernet:
     try:
-        from cryptography.fernet import Fernet
+        from cryptography.fernet import Fernet, MultiFernet
     except ImportError:
         raise ImproperlyConfigured(
             "LTI_PROVIDER_ENCRYPTION_KEYS is set, but cryptography is not installed: "
             "pip install 'django-pluggable-lti[encryption]'."
         ) from None
     try:
-        return [Fernet(key) for key in keys]
+        return MultiFernet([Fernet(key) for key in keys])
     except ValueError:
         raise ImproperlyConfigured(
             "A key of LTI_PROVIDER_ENCRYPTION_KEYS is no Fernet key: 32 bytes in URL-safe base64."
         ) from None
-
-
-@lru_cache(maxsize=4)
-def _decoy(keys: tuple[str, ...]) -> str:
-    return PREFIX + _fernets(keys)[0].encrypt(b"x" * 64).decode()
 
 
 def validate_secret(text: str) -> None:

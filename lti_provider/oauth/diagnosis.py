@@ -15,7 +15,6 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider.exceptions import SecretUnreadable
 from lti_provider.message import Pairs, is_personal_name
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.models.secret import decrypt_all
@@ -51,20 +50,18 @@ def diagnose(request: HttpRequest, form: LaunchForm, consumer: LtiConsumer) -> D
     """Find what would have to differ for the signature to hold, and say so in a sentence."""
     body = tuple(pair for pair in form.body if pair[0] != "oauth_signature")
     signed = (*body, *form.query)
-    cause = _unexplained(consumer)
-    if consumer.is_secret_unreadable:
-        cause = SecretUnreadable.hint
-    elif not consumer.stored_secret:
+    cause = _guess_cause(consumer)
+    if not consumer.stored_secret:
         cause = _("The consumer has no secret: enter the one that the LMS uses.")
-    for supposition in _suppositions(request, form, body, consumer):
-        if _holds(supposition, form.oauth):
+    for supposition in _list_suppositions(request, form, body, consumer):
+        if _explains_signature(supposition, form.oauth):
             cause = supposition.sentence
             break
-    return Diagnosis(cause, base_string(form.url, _masked(signed))[:_SHOWN])
+    return Diagnosis(cause, base_string(form.url, _mask(signed))[:_SHOWN])
 
 
 @sensitive_variables()
-def _holds(supposition: _Supposition, oauth: dict[str, str]) -> bool:
+def _explains_signature(supposition: _Supposition, oauth: dict[str, str]) -> bool:
     try:
         text = base_string(supposition.url, supposition.pairs)
     except ValueError:  # a forwarded host that is none
@@ -74,18 +71,18 @@ def _holds(supposition: _Supposition, oauth: dict[str, str]) -> bool:
 
 
 @sensitive_variables()
-def _suppositions(
+def _list_suppositions(
     request: HttpRequest, form: LaunchForm, body: Pairs, consumer: LtiConsumer
 ) -> Iterator[_Supposition]:
     secret, previous = (text or "" for text in decrypt_all(*consumer.stored_secrets))
     signed = (*body, *form.query)
     if secret and consumer.is_expired:
-        yield _Supposition(form.url, signed, secret, _at(_EXPIRED, consumer.expires_at))
+        yield _Supposition(form.url, signed, secret, _insert_time(_EXPIRED, consumer.expires_at))
     if previous and not consumer.accepts_previous_secret:
-        ended = _at(_ENDED, consumer.previous_secret_until)
+        ended = _insert_time(_ENDED, consumer.previous_secret_until)
         yield _Supposition(form.url, signed, previous, ended)
     if secret:
-        for url, sentence in _other_urls(request, form.url):
+        for url, sentence in _list_other_urls(request, form.url):
             yield _Supposition(url, signed, secret, sentence)
         if form.query:
             yield _Supposition(form.url, body, secret, _QUERY_UNSIGNED)
@@ -103,7 +100,7 @@ def _suppositions(
             yield _Supposition(form.url, signed, other_secret, sentence)
 
 
-def _at(sentence: str | _StrPromise, moment: datetime | None) -> str | _StrPromise:
+def _insert_time(sentence: str | _StrPromise, moment: datetime | None) -> str | _StrPromise:
     return format_lazy(sentence, at=f"{moment:%Y-%m-%d %H:%M %Z}")
 
 
@@ -129,9 +126,9 @@ _HOST = _(
 _PATH = _("The LMS signed {url}, but the request came to {seen}: correct the launch URL there.")
 
 
-def _other_urls(request: HttpRequest, seen: str) -> Iterator[tuple[str, str | _StrPromise]]:
+def _list_other_urls(request: HttpRequest, seen: str) -> Iterator[tuple[str, str | _StrPromise]]:
     scheme, host, path, _query, _fragment = urlsplit(seen)
-    for other_host in (host, *_other_hosts(request, host)):
+    for other_host in (host, *_list_other_hosts(request, host)):
         for other_scheme in (scheme, "https" if scheme == "http" else "http"):
             url = urlunsplit((other_scheme, other_host, path, "", ""))
             if url != seen:
@@ -143,7 +140,7 @@ def _other_urls(request: HttpRequest, seen: str) -> Iterator[tuple[str, str | _S
             yield url, format_lazy(_PATH, url=url, seen=seen)
 
 
-def _other_hosts(request: HttpRequest, host: str) -> list[str]:
+def _list_other_hosts(request: HttpRequest, host: str) -> list[str]:
     forwarded = request.META.get("HTTP_X_FORWARDED_HOST", "").split(",")
     allowed = [name for name in settings.ALLOWED_HOSTS if name.strip("*.") == name]
     named = (*forwarded, request.META.get("HTTP_HOST", ""), host.rpartition(":")[0], *allowed)
@@ -151,7 +148,7 @@ def _other_hosts(request: HttpRequest, host: str) -> list[str]:
     return [name for name in hosts if name and name != host][:_HOSTS_TRIED]
 
 
-def _unexplained(consumer: LtiConsumer) -> str | _StrPromise:
+def _guess_cause(consumer: LtiConsumer) -> str | _StrPromise:
     if LtiLaunch.objects.accepted().filter(lti_consumer=consumer).exists():
         return _(
             "Launches of this consumer worked before: something was changed on the way, "
@@ -160,7 +157,7 @@ def _unexplained(consumer: LtiConsumer) -> str | _StrPromise:
     return _("The LMS most likely has another secret: copy it there again.")
 
 
-def _masked(pairs: Pairs) -> Pairs:
+def _mask(pairs: Pairs) -> Pairs:
     # Whatever the consumer lets us keep: nobody vouches for this message.
     return tuple(
         (name, "*" if value and is_personal_name(name) else value) for name, value in pairs

@@ -31,7 +31,6 @@ from lti_provider.oauth.form import LaunchForm, read_form
 from lti_provider.oauth.signature import METHODS, base_string, sign
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
-_NO_SECRET = "no consumer has this secret"  # noqa: S105
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,7 +60,7 @@ class VerifiedRequest:
 def verify(request: HttpRequest) -> VerifiedRequest:
     """Read a launch request and check its signature and clock.
 
-    Raises MalformedRequest, UnsupportedSignatureMethod, InvalidSignature, UnknownConsumerKey,
+    Raises MalformedRequest, UnsupportedSignatureMethod, UnknownConsumerKey, InvalidSignature,
     SecretUnreadable, and, once the signature held, StaleTimestamp, ConsumerInactive,
     WeakSignatureMethod.
     """
@@ -69,6 +68,8 @@ def verify(request: HttpRequest) -> VerifiedRequest:
     consumer = LtiConsumer.objects.with_key(form.oauth.get("oauth_consumer_key", ""))
     try:
         _check_protocol(form.oauth)
+        if consumer is None:
+            raise UnknownConsumerKey
         verified = _check_signature(form, consumer)
         signed_with = verified.signed_with
         _check_policy(verified, form.oauth["oauth_signature_method"])
@@ -81,19 +82,24 @@ def verify(request: HttpRequest) -> VerifiedRequest:
 
 
 @sensitive_variables()
-def _check_signature(form: LaunchForm, consumer: LtiConsumer | None) -> VerifiedRequest:
-    # Always two, of whatever consumer: neither the answer nor its time tells how many there are.
-    secrets = decrypt_all(*(consumer.stored_secrets_in_force if consumer else ("", "")))
+def _check_signature(form: LaunchForm, consumer: LtiConsumer) -> VerifiedRequest:
+    secrets = decrypt_all(*consumer.stored_secrets_in_force)
     try:
-        covered = _covered_pairs(form, [secret or "" for secret in secrets])
+        for pairs in _list_readings(form):
+            text = base_string(form.url, pairs)
+            for use, secret in zip(LtiConsumer.SecretUse, secrets, strict=True):
+                # An empty secret never verifies.
+                if secret and _is_signed_with(secret, text, form.oauth):
+                    return VerifiedRequest(consumer, form, pairs, use)
     except ValueError:
         raise MalformedRequest(_("The request's Host is no host with a valid port.")) from None
-    if consumer is None:
-        raise UnknownConsumerKey
-    if covered is None:
-        raise SecretUnreadable if None in secrets else InvalidSignature
-    pairs, position = covered
-    return VerifiedRequest(consumer, form, pairs, list(LtiConsumer.SecretUse)[position])
+    raise SecretUnreadable if None in secrets else InvalidSignature
+
+
+@sensitive_variables()
+def _is_signed_with(secret: str, text: str, oauth: dict[str, str]) -> bool:
+    made = sign(text, secret, oauth["oauth_signature_method"])
+    return hmac.compare_digest(made.encode(), oauth["oauth_signature"].encode())
 
 
 def _check_protocol(oauth: dict[str, str]) -> None:
@@ -108,27 +114,8 @@ def _check_protocol(oauth: dict[str, str]) -> None:
         raise UnsupportedSignatureMethod(_("oauth_version is not 1.0."))
 
 
-@sensitive_variables()
-def _covered_pairs(form: LaunchForm, secrets: list[str]) -> tuple[Pairs, int] | None:
-    """The pairs that the signature covers and whose secret made it, or None if it does not hold.
-
-    An empty secret never verifies; the work is the same as for a real one.
-    """
-    oauth = form.oauth
-    given = oauth["oauth_signature"].encode()
+def _list_readings(form: LaunchForm) -> list[Pairs]:
     body = tuple(pair for pair in form.body if pair[0] != "oauth_signature")
-    holds = None
-    for pairs in _readings(form, body):
-        text = base_string(form.url, pairs)
-        for position, secret in enumerate(secrets):
-            made = sign(text, secret or _NO_SECRET, oauth["oauth_signature_method"])
-            same = hmac.compare_digest(made.encode(), given)
-            if same and secret and holds is None:
-                holds = pairs, position
-    return holds
-
-
-def _readings(form: LaunchForm, body: Pairs) -> list[Pairs]:
     # Canvas copies the launch URL's query into the body and signs it once. Leaving out query
     # pairs that the body repeats to the letter loses nothing: every value is still covered.
     once = tuple(pair for pair in form.query if pair not in body)

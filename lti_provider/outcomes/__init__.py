@@ -1,17 +1,14 @@
-"""Grades: submit them, and deliver what was submitted to the LMS's gradebook."""
+"""Deliver the grades that a site submitted to the LMS's gradebook, and read them there."""
 
 from lti_provider.outcomes.background import background
 from lti_provider.outcomes.delivery import Deliverer, DeliveryReport, deliver_due
-from lti_provider.outcomes.sending import read_score, send
-from lti_provider.outcomes.submission import delete_score, submit_score
+from lti_provider.outcomes.sending import read_score, send_score
 
 __all__ = [
     "Deliverer",
     "DeliveryReport",
     "background",
-    "delete_score",
     "deliver_due",
     "read_score",
-    "send",
-    "submit_score",
+    "send_score",
 ]

@@ -1,7 +1,8 @@
-"""The engine: reserves due grades, sends them, and writes what came of each."""
+"""The deliverer: leases due grades, sends them and records each attempt."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,25 +11,27 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from threading import Event
+from typing import Any
 
 from django.db import Error, close_old_connections
 from django.db.models import Min
 from django.utils import timezone
 
-from lti_provider import events
 from lti_provider.conf import conf
 from lti_provider.models import (
     Attempt,
+    Destination,
     Lease,
     LtiResult,
     LtiServiceBreaker,
     LtiServiceHost,
-    Route,
     Verdict,
 )
 from lti_provider.models.service_host import HostBusy
-from lti_provider.outcomes.sending import send
+from lti_provider.outcomes.sending import send_score
 from lti_provider.signals import score_delivered, score_failed
+
+logger = logging.getLogger("lti_provider")
 
 WORKERS = 16
 #: How often a deliverer with work looks for more of it.
@@ -37,7 +40,7 @@ _BUSY_INTERVAL = 0.25
 
 @dataclass
 class DeliveryReport:
-    """What a run did: attempts by what came of them."""
+    """How many attempts of a run delivered a score, and how the others ended."""
 
     delivered: int = 0
     retried: int = 0
@@ -52,18 +55,18 @@ class DeliveryReport:
 
 
 @dataclass
-class _Errand:
-    """A lease in the hands of one worker."""
+class _RunningLease:
+    """A lease whose results a worker is sending."""
 
     lease: Lease
     started: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
-class _News:
-    """From a worker: what came of a result, or, without one, that it is done."""
+class _WorkerMessage:
+    """From a worker to the deliverer's thread: an attempt, or without one the end of a lease."""
 
-    errand: _Errand
+    running: _RunningLease
     result: LtiResult | None = None
     attempt: Attempt | None = None
 
@@ -78,21 +81,21 @@ class Deliverer:
     def __init__(self, *, workers: int = WORKERS) -> None:
         self.report = DeliveryReport()
         self._workers = workers
-        self._news: SimpleQueue[_News | None] = SimpleQueue()
+        self._messages: SimpleQueue[_WorkerMessage | None] = SimpleQueue()
         self._stopping = Event()
-        self._running: list[_Errand] = []
-        #: With due grades, and of these, not known to be at a limit.
-        self._due: list[Route] = []
-        self._ready: list[Route] = []
-        #: When each that is due had its last turn.
-        self._turns: dict[Route, float] = {}
-        self._look_again = 0.0
+        self._running: list[_RunningLease] = []
+        #: Destinations with due grades, and those of them that are not known to be at a limit.
+        self._due: list[Destination] = []
+        self._ready: list[Destination] = []
+        #: When each due destination was last leased, on the monotonic clock.
+        self._turns: dict[Destination, float] = {}
+        self._next_refresh = 0.0
         self._is_database_lost = False
 
     def stop(self) -> None:
         """End after the requests that are on their way; may be called by a signal handler."""
         self._stopping.set()
-        self._news.put(None)
+        self._messages.put(None)
 
     def run(
         self,
@@ -110,19 +113,19 @@ class Deliverer:
         with ThreadPoolExecutor(self._workers, "lti-deliver") as pool:
             while True:
                 if not self._stopping.is_set():
-                    with self._outlasting(forever=forever, idle=interval):
-                        self._look(idle=interval, forever=forever)
-                        self._start(pool)
+                    with self._survive_database_errors(forever=forever, idle=interval):
+                        self._refresh_due(idle=interval, forever=forever)
+                        self._start_leases(pool)
                 if not self._running and (self._stopping.is_set() or not (forever or self._due)):
                     break
-                with self._outlasting(forever=forever, idle=interval):
-                    self._listen(max(self._look_again - time.monotonic(), 0))
+                with self._survive_database_errors(forever=forever, idle=interval):
+                    self._handle_messages(max(self._next_refresh - time.monotonic(), 0))
                 self.report.seconds = round(time.monotonic() - started, 3)
                 progress(self.report)
         return self.report
 
     @contextmanager
-    def _outlasting(self, *, forever: bool, idle: float) -> Iterator[None]:
+    def _survive_database_errors(self, *, forever: bool, idle: float) -> Iterator[None]:
         # What could not be written is sent again as soon as its lease ends.
         try:
             yield
@@ -130,150 +133,177 @@ class Deliverer:
             if not forever:
                 raise
             if not self._is_database_lost:
-                events.report(events.DELIVERER_LOST_DATABASE, error=type(error).__name__)
+                name = type(error).__name__
+                logger.error(
+                    "deliverer_lost_database error=%s",
+                    name,
+                    extra={"event": "deliverer_lost_database", "error": name},
+                )
             self._is_database_lost = True
             self._ready = []
-            self._look_again = time.monotonic() + idle
+            self._next_refresh = time.monotonic() + idle
             close_old_connections()
 
-    def _look(self, *, idle: float, forever: bool) -> None:
-        if time.monotonic() < self._look_again:
+    def _refresh_due(self, *, idle: float, forever: bool) -> None:
+        if time.monotonic() < self._next_refresh:
             return
         if forever and not self._running:
             close_old_connections()
-        self._due = self._ready = self._routes_due()
-        self._turns = {route: self._turns.get(route, 0) for route in self._due}
+        LtiResult.objects.recover_expired_leases()
+        self._due = self._ready = self._find_due()
+        self._turns = {destination: self._turns.get(destination, 0) for destination in self._due}
         if self._is_database_lost:
             self._is_database_lost = False
-            events.report(events.DELIVERER_FOUND_DATABASE)
+            logger.info("deliverer_found_database", extra={"event": "deliverer_found_database"})
         busy = self._running or self._due
-        self._look_again = time.monotonic() + (_BUSY_INTERVAL if busy else idle)
+        self._next_refresh = time.monotonic() + (_BUSY_INTERVAL if busy else idle)
 
-    def _routes_due(self) -> list[Route]:
+    def _find_due(self) -> list[Destination]:
         now = timezone.now()
-        LtiResult.objects.recover()
         due = LtiResult.objects.due(now).values_list("lti_consumer", "service_host")
         waiting = due.annotate(since=Min("next_attempt_at")).order_by("since")
-        routes = [Route(consumer, host) for consumer, host, _since in waiting]
+        destinations = [Destination(consumer, host) for consumer, host, _since in waiting]
         paused = LtiServiceBreaker.objects.filter(
-            lti_consumer__in={route.consumer for route in routes}, paused_until__gt=now
+            lti_consumer__in={destination.consumer for destination in destinations},
+            paused_until__gt=now,
         )
-        later = set(paused.values_list("lti_consumer", "host")) if routes else set()
-        return [route for route in routes if route not in later]
+        later = set(paused.values_list("lti_consumer", "host")) if destinations else set()
+        return [destination for destination in destinations if destination not in later]
 
-    def _start(self, pool: ThreadPoolExecutor) -> None:
-        # In turn, the consumers with the fewest errands first, and no second errand for any while
+    def _start_leases(self, pool: ThreadPoolExecutor) -> None:
+        # In turn, the consumers with the fewest leases first, and no second lease for any while
         # more than half of the workers are busy: neither a slow host nor a consumer with much to
         # send must delay another consumer's grades.
-        for route in sorted(self._ready, key=self._priority):
-            while route in self._ready and len(self._running) < self._limit_for(route):
-                lease = self._lease(route)
+        for destination in sorted(self._ready, key=self._get_priority):
+            while destination in self._ready and len(self._running) < self._get_limit(destination):
+                lease = self._try_lease(destination)
                 if lease is not None:
-                    errand = _Errand(lease)
-                    self._running.append(errand)
-                    pool.submit(self._work, errand)
+                    running = _RunningLease(lease)
+                    self._running.append(running)
+                    pool.submit(self._run_lease, running)
 
-    def _lease(self, route: Route) -> Lease | None:
+    def _try_lease(self, destination: Destination) -> Lease | None:
         try:
-            lease = LtiServiceHost.objects.lease(route)
+            lease = LtiServiceHost.objects.lease(destination)
         except HostBusy:
-            self._ready = [other for other in self._ready if other.host != route.host]
+            self._ready = [other for other in self._ready if other.host != destination.host]
             return None
         if lease is None:
-            self._ready = [other for other in self._ready if other != route]
+            self._ready = [other for other in self._ready if other != destination]
         else:
-            self._turns[route] = time.monotonic()
+            self._turns[destination] = time.monotonic()
         return lease
 
-    def _priority(self, route: Route) -> tuple[int, float]:
-        return self._errands_of(route.consumer), self._turns.get(route, 0)
+    def _get_priority(self, destination: Destination) -> tuple[int, float]:
+        return self._count_running(destination.consumer), self._turns.get(destination, 0)
 
-    def _errands_of(self, consumer: int) -> int:
-        return sum(errand.lease.route.consumer == consumer for errand in self._running)
+    def _count_running(self, consumer: int) -> int:
+        return sum(running.lease.destination.consumer == consumer for running in self._running)
 
-    def _limit_for(self, route: Route) -> int:
-        return self._workers // 2 if self._errands_of(route.consumer) else self._workers
+    def _get_limit(self, destination: Destination) -> int:
+        return self._workers // 2 if self._count_running(destination.consumer) else self._workers
 
-    def _work(self, errand: _Errand) -> None:
+    def _run_lease(self, running: _RunningLease) -> None:
         try:
-            self._send_all(errand)
+            self._send_results(running)
         finally:
-            self._news.put(_News(errand))
+            self._messages.put(_WorkerMessage(running))
 
-    def _send_all(self, errand: _Errand) -> None:
-        for result in errand.lease.results:
+    def _send_results(self, running: _RunningLease) -> None:
+        for result in running.lease.results:
             # The last request ends one timeout before the lease does.
-            if self._stopping.is_set() or time.monotonic() > errand.started + conf.grade_timeout:
+            if self._stopping.is_set() or time.monotonic() > running.started + conf.grade_timeout:
                 break
-            attempt = send(result)
-            self._news.put(_News(errand, result, attempt))
-            if attempt.host_answers is False or attempt.retry_after is not None:
+            attempt = send_score(result)
+            self._messages.put(_WorkerMessage(running, result, attempt))
+            if attempt.host_answered is False or attempt.retry_after is not None:
                 break
 
-    def _listen(self, patience: float) -> None:
+    def _handle_messages(self, timeout: float) -> None:
         try:
-            news = self._news.get(timeout=patience)
+            message = self._messages.get(timeout=timeout)
             while True:
-                if news is not None:
-                    self._write(news)
-                news = self._news.get_nowait()
+                if message is not None:
+                    self._handle_message(message)
+                message = self._messages.get_nowait()
         except Empty:
             return
 
-    def _write(self, news: _News) -> None:
-        route = news.errand.lease.route
-        if news.result is None or news.attempt is None:
-            self._running.remove(news.errand)
-            # Whoever waits for the same host may have a turn now.
-            self._ready = [other for other in self._due if other.host == route.host] + [
-                other for other in self._ready if other.host != route.host
-            ]
-            if not self._running:
-                self._look_again = 0
-            self.report.released += LtiResult.objects.release(news.errand.lease.token)
+    def _handle_message(self, message: _WorkerMessage) -> None:
+        if message.result is None or message.attempt is None:
+            self._end_lease(message.running)
             return
-        if news.attempt.remember_unsupported:
-            news.result.lti_consumer.record_unsupported(news.result.operation)
-        self._record(news.result, news.attempt)
-        self._note_host(news.errand.lease, news.attempt)
+        if message.attempt.is_unsupported:
+            message.result.lti_consumer.record_unsupported(message.result.operation)
+        self._record_attempt(message.result, message.attempt)
+        self._update_breaker(message.running.lease, message.attempt)
 
-    def _note_host(self, lease: Lease, attempt: Attempt) -> None:
-        if attempt.host_answers is False or attempt.retry_after or attempt.code == "throttled":
-            LtiServiceBreaker.objects.failed(lease.route, attempt)
-            if attempt.host_answers is False:
-                self._expire(lease.route)
-        elif attempt.host_answers and lease.is_trial:
-            LtiServiceBreaker.objects.answered(lease.route)
+    def _end_lease(self, running: _RunningLease) -> None:
+        self._running.remove(running)
+        # Whoever waits for the same host may have a turn now.
+        host = running.lease.destination.host
+        self._ready = [other for other in self._due if other.host == host] + [
+            other for other in self._ready if other.host != host
+        ]
+        if not self._running:
+            self._next_refresh = 0
+        self.report.released += LtiResult.objects.release_lease(running.lease.token)
 
-    def _record(self, result: LtiResult, attempt: Attempt) -> None:
+    def _update_breaker(self, lease: Lease, attempt: Attempt) -> None:
+        if attempt.host_answered is False or attempt.retry_after or attempt.code == "throttled":
+            LtiServiceBreaker.objects.record_failure(lease.destination, attempt)
+            if attempt.host_answered is False:
+                self._fail_unreachable(lease.destination)
+        elif attempt.host_answered and lease.is_trial:
+            LtiServiceBreaker.objects.record_answer(lease.destination)
+
+    def _record_attempt(self, result: LtiResult, attempt: Attempt) -> None:
         state = LtiResult.objects.record(result, attempt)
+        fields = _get_log_fields(result)
         if attempt.verdict is Verdict.DELIVERED and state is not None:
             self.report.delivered += 1
-            self._tell(result, events.SCORE_DELIVERED)
+            logger.info(
+                "score_delivered consumer=%(consumer)s result=%(result)s code=%(code)s",
+                fields,
+                extra={"event": "score_delivered", **fields},
+            )
             score_delivered.send_robust(sender=LtiResult, result=result)
         elif state is None:
             self.report.superseded += 1
         elif state == LtiResult.State.WAITING:
             self.report.retried += 1
-            self._tell(result, events.SCORE_DELAYED)
+            logger.info(
+                "score_delayed consumer=%(consumer)s result=%(result)s code=%(code)s",
+                fields,
+                extra={"event": "score_delayed", **fields},
+            )
         else:
-            self._fail(result)
+            self._report_failure(result)
 
-    def _expire(self, route: Route) -> None:
+    def _fail_unreachable(self, destination: Destination) -> None:
         limit = timezone.now() - timedelta(days=conf.grade_retry_days)
-        if LtiServiceBreaker.objects.on(route).filter(failing_since__lt=limit).exists():
-            for result in LtiResult.objects.expire(route.consumer, route.host, limit):
-                self._fail(result)
+        breaker = LtiServiceBreaker.objects.for_destination(destination)
+        if breaker.filter(failing_since__lt=limit).exists():
+            for result in LtiResult.objects.fail_unreachable(*destination, before=limit):
+                self._report_failure(result)
 
-    def _fail(self, result: LtiResult) -> None:
+    def _report_failure(self, result: LtiResult) -> None:
         self.report.failed += 1
-        self._tell(result, events.SCORE_FAILED)
+        fields = _get_log_fields(result)
+        logger.warning(
+            "score_failed consumer=%(consumer)s result=%(result)s code=%(code)s",
+            fields,
+            extra={"event": "score_failed", **fields},
+        )
         score_failed.send_robust(sender=LtiResult, result=result)
 
-    def _tell(self, result: LtiResult, event: events.Event) -> None:
-        events.report(
-            event, consumer=result.lti_consumer_id, result=result.pk, code=result.last_code
-        )
+
+def _get_log_fields(result: LtiResult) -> dict[str, Any]:
+    return {
+        "consumer": result.lti_consumer_id,
+        "result": result.pk,
+        "code": result.last_code,
+    }
 
 
 def deliver_due(*, workers: int = WORKERS) -> DeliveryReport:

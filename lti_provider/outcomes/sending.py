@@ -1,7 +1,8 @@
-"""From a result to a signed message, and from an LMS's answer to what it means. No database."""
+"""Send one score, or read it, and judge the LMS's answer. No database."""
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -11,12 +12,12 @@ from email.utils import parsedate_to_datetime
 
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import events
 from lti_provider.conf import conf
+from lti_provider.egress import EgressError, Forbidden, HttpAnswer, request
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import Attempt, LtiResult, Verdict
-from lti_provider.models.attempt import UNAUTHORIZED, describe
-from lti_provider.models.result import SAID_LENGTH
+from lti_provider.models.attempt import UNAUTHORIZED, describe_reason
+from lti_provider.models.result import ANSWER_LENGTH
 from lti_provider.oauth import authorization
 from lti_provider.outcome_xml import (
     CodeMajor,
@@ -28,7 +29,8 @@ from lti_provider.outcome_xml import (
     build_request,
     parse_answer,
 )
-from lti_provider.outcomes.egress import EgressError, Forbidden, HttpAnswer, post
+
+logger = logging.getLogger("lti_provider")
 
 _TRANSIENT = (408, 425, 429)
 # Canvas throttles with a 403 that says so in words.
@@ -39,72 +41,80 @@ _SHOWN_LENGTH = 40
 
 
 @sensitive_variables()
-def send(result: LtiResult) -> Attempt:
+def send_score(result: LtiResult) -> Attempt:
     """Send the newest score of a result, signed with the secret that its LMS has."""
-    refused = _refused_here(result, result.operation)
+    refused = _find_local_problem(result, result.operation)
     if refused is not None:
         return refused
     try:
-        return judge(_ask(result, result.operation))
+        return judge_answer(_send_message(result, result.operation))
     except NotXml:
-        return Attempt(verdict=Verdict.FINAL, code="not_xml", host_answers=None)
+        return Attempt(verdict=Verdict.FINAL, code="not_xml", host_answered=None)
     except Forbidden as error:
-        return Attempt(verdict=Verdict.REFUSED, code=error.code, text=error.text, host_answers=None)
+        return Attempt(
+            verdict=Verdict.REFUSED, code=error.code, text=error.text, host_answered=None
+        )
     except EgressError as error:
         return Attempt(
             verdict=Verdict.RETRY,
             code=error.code,
             text=error.text,
             may_have_arrived=error.may_have_arrived,
-            host_answers=False,
+            host_answered=False,
         )
     except Exception:
-        events.report(events.SCORE_NOT_SENT, exc_info=True, result=result.pk)
+        logger.exception(
+            "score_not_sent result=%s",
+            result.pk,
+            extra={"event": "score_not_sent", "result": result.pk},
+        )
         return Attempt(
-            verdict=Verdict.RETRY, code="internal_error", may_have_arrived=True, host_answers=None
+            verdict=Verdict.RETRY, code="internal_error", may_have_arrived=True, host_answered=None
         )
 
 
 @sensitive_variables()
 def read_score(result: LtiResult) -> Decimal | None:
     """Ask the LMS for a result's score (LTI 1.1 §6.1.2). Raises ScoreNotRead."""
-    refused = _refused_here(result, Operation.READ)
+    refused = _find_local_problem(result, Operation.READ)
     if refused is not None:
-        raise _not_read(refused.code, refused.text)
+        raise _build_read_error(refused.code, refused.text)
     try:
-        answer = _ask(result, Operation.READ)
-        said = parse_answer(answer.body)
-        if said.code is CodeMajor.SUCCESS:
-            return said.score
+        answer = _send_message(result, Operation.READ)
+        outcome = parse_answer(answer.body)
+        if outcome.code is CodeMajor.SUCCESS:
+            return outcome.score
     except EgressError as error:
-        raise _not_read(error.code, error.text) from None
+        raise _build_read_error(error.code, error.text) from None
     except NotXml:
-        raise _not_read("not_xml", "") from None
+        raise _build_read_error("not_xml", "") from None
     except NotAScore as error:
-        raise _not_read("not_a_score", _for_people(str(error))[:_SHOWN_LENGTH]) from None
+        raise _build_read_error(
+            "not_a_score", _clean_description(str(error))[:_SHOWN_LENGTH]
+        ) from None
     except NotAnOutcome:
         attempt = judge_http(answer)
-        raise _not_read(attempt.code, attempt.text) from None
-    attempt = judge_outcome(said, answer)
-    if attempt.remember_unsupported:
+        raise _build_read_error(attempt.code, attempt.text) from None
+    attempt = judge_outcome(outcome, answer)
+    if attempt.is_unsupported:
         result.lti_consumer.record_unsupported(Operation.READ)
-    raise _not_read(attempt.code, attempt.text)
+    raise _build_read_error(attempt.code, attempt.text)
 
 
-def judge(answer: HttpAnswer) -> Attempt:
-    """What an answer means. Only imsx_codeMajor in its namespace can make it a success."""
+def judge_answer(answer: HttpAnswer) -> Attempt:
+    """Judge an answer: only imsx_codeMajor in its namespace can make it a success."""
     try:
-        said = parse_answer(answer.body)
+        outcome = parse_answer(answer.body)
     except NotAnOutcome:
         return judge_http(answer)
-    return judge_outcome(said, answer)
+    return judge_outcome(outcome, answer)
 
 
-def judge_outcome(said: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
-    """What an LMS's own words mean."""
-    text = _for_people(said.description)
-    wait = _retry_after(answer)
-    match said.code:
+def judge_outcome(outcome: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
+    """Judge an answer that is an outcome (LTI 1.1 §6.1.3)."""
+    text = _clean_description(outcome.description)
+    wait = _parse_retry_after(answer)
+    match outcome.code:
         case CodeMajor.SUCCESS:
             return Attempt(verdict=Verdict.DELIVERED)
         case CodeMajor.PROCESSING:
@@ -113,7 +123,7 @@ def judge_outcome(said: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
             )
         case CodeMajor.UNSUPPORTED:
             return Attempt(
-                verdict=Verdict.FINAL, code="unsupported", text=text, remember_unsupported=True
+                verdict=Verdict.FINAL, code="unsupported", text=text, is_unsupported=True
             )
     if answer.status == 429 or wait is not None:
         return Attempt(verdict=Verdict.RETRY, code="throttled", text=text, retry_after=wait)
@@ -122,8 +132,8 @@ def judge_outcome(said: OutcomeAnswer, answer: HttpAnswer) -> Attempt:
 
 
 def judge_http(answer: HttpAnswer) -> Attempt:
-    """What an answer without an outcome means."""
-    status, text, wait = answer.status, str(answer.status), _retry_after(answer)
+    """Judge an answer that is not an outcome, by its HTTP status."""
+    status, text, wait = answer.status, str(answer.status), _parse_retry_after(answer)
     if _is_throttled(answer):
         return Attempt(verdict=Verdict.RETRY, code="throttled", retry_after=wait)
     if status >= 500 or status in _TRANSIENT:
@@ -134,7 +144,7 @@ def judge_http(answer: HttpAnswer) -> Attempt:
             retry_after=wait,
             # A gateway may have given up on what goes on behind it.
             may_have_arrived=status in (502, 504),
-            host_answers=False,
+            host_answered=False,
         )
     if status == 401:
         return Attempt(verdict=Verdict.REFUSED, code=UNAUTHORIZED)
@@ -142,36 +152,40 @@ def judge_http(answer: HttpAnswer) -> Attempt:
         return Attempt(verdict=Verdict.REFUSED, code="client_error", text=text)
     if status >= 300:
         return Attempt(verdict=Verdict.REFUSED, code="redirect", text=text)
-    return Attempt(verdict=Verdict.RETRY, code="not_understood", text=text, host_answers=False)
+    return Attempt(verdict=Verdict.RETRY, code="not_understood", text=text, host_answered=False)
 
 
-def _refused_here(result: LtiResult, operation: Operation) -> Attempt | None:
+def _find_local_problem(result: LtiResult, operation: Operation) -> Attempt | None:
     consumer = result.lti_consumer
     if not consumer.is_active:
-        return Attempt(verdict=Verdict.RETRY, code="consumer_inactive", host_answers=None)
+        return Attempt(verdict=Verdict.RETRY, code="consumer_inactive", host_answered=None)
     if consumer.is_secret_unreadable:
-        return Attempt(verdict=Verdict.RETRY, code="secret_unreadable", host_answers=None)
+        return Attempt(verdict=Verdict.RETRY, code="secret_unreadable", host_answered=None)
     if not result.service_url or not result.sourcedid:
-        return Attempt(verdict=Verdict.FINAL, code="no_service", host_answers=None)
+        return Attempt(verdict=Verdict.FINAL, code="no_service", host_answered=None)
     if not consumer.supports(operation):
-        return Attempt(verdict=Verdict.FINAL, code="unsupported", text=operation, host_answers=None)
+        return Attempt(
+            verdict=Verdict.FINAL, code="unsupported", text=operation, host_answered=None
+        )
     return None
 
 
 @sensitive_variables()
-def _ask(result: LtiResult, operation: Operation) -> HttpAnswer:
+def _send_message(result: LtiResult, operation: Operation) -> HttpAnswer:
     consumer = result.lti_consumer
     # A second secret gets what the first one left of the time that a lease counts on.
     ends = time.monotonic() + conf.grade_timeout
     for secret in consumer.get_signing_secrets(result.rotation):
-        answer = _post(result, operation, secret, ends - time.monotonic())
-        if judge(answer).code != UNAUTHORIZED:
+        answer = _post_message(result, operation, secret, ends - time.monotonic())
+        if judge_answer(answer).code != UNAUTHORIZED:
             break
     return answer
 
 
 @sensitive_variables()
-def _post(result: LtiResult, operation: Operation, secret: str, timeout: float) -> HttpAnswer:
+def _post_message(
+    result: LtiResult, operation: Operation, secret: str, timeout: float
+) -> HttpAnswer:
     consumer = result.lti_consumer
     body = build_request(
         operation,
@@ -181,10 +195,11 @@ def _post(result: LtiResult, operation: Operation, secret: str, timeout: float) 
         data=(result.data_name, result.data) if result.data_name else None,
     )
     signed = authorization(result.service_url, body, key=consumer.consumer_key, secret=secret)
-    return post(
+    return request(
+        "POST",
         result.service_url,
-        body,
-        {"Authorization": signed, "Content-Type": "application/xml"},
+        headers={"Authorization": signed, "Content-Type": "application/xml"},
+        body=body,
         hosts=consumer.outcome_host_list,
         networks=consumer.outcome_network_list,
         timeout=timeout,
@@ -192,14 +207,15 @@ def _post(result: LtiResult, operation: Operation, secret: str, timeout: float) 
 
 
 def _is_throttled(answer: HttpAnswer) -> bool:
+    asks_to_wait = bool(answer.headers.get("Retry-After"))
     if answer.status == 403:
-        return bool(answer.retry_after) or bool(_THROTTLED.search(answer.body))
-    return answer.status == 429 or (answer.status == 503 and bool(answer.retry_after))
+        return asks_to_wait or bool(_THROTTLED.search(answer.body))
+    return answer.status == 429 or (answer.status == 503 and asks_to_wait)
 
 
-def _retry_after(answer: HttpAnswer) -> float | None:
+def _parse_retry_after(answer: HttpAnswer) -> float | None:
     # RFC 9110 §10.2.3: seconds, or a date.
-    text = answer.retry_after.strip()
+    text = answer.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
@@ -210,11 +226,11 @@ def _retry_after(answer: HttpAnswer) -> float | None:
     return max((aware - datetime.now(UTC)).total_seconds(), 0)
 
 
-def _for_people(description: str) -> str:
+def _clean_description(description: str) -> str:
     # Open edX repeats the whole request after its reason.
     words = " ".join(description.partition("<")[0].split())
-    return "".join(char for char in words if char.isprintable())[:SAID_LENGTH]
+    return "".join(char for char in words if char.isprintable())[:ANSWER_LENGTH]
 
 
-def _not_read(code: str, text: str) -> ScoreNotRead:
-    return ScoreNotRead(code, describe(code, text))
+def _build_read_error(code: str, text: str) -> ScoreNotRead:
+    return ScoreNotRead(code, describe_reason(code, text))

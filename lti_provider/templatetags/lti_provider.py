@@ -15,9 +15,9 @@ register = template.Library()
 
 @register.inclusion_tag("lti_provider/grade_status.html", takes_context=True)
 def lti_grade_status(context: RequestContext, result: Any = None) -> dict[str, Any]:
-    """A sentence on how far a grade got: this launch's, or ``result``, for a teacher with why.
+    """Show how far the grade of this launch, or ``result``, got; teachers are also told why.
 
-    Where a grade is on its way, ``data-lti-grade`` is the address of its state as JSON.
+    While a grade is on its way, ``data-lti-grade`` is the URL of its state as JSON.
     """
     launch = getattr(context.get("request"), "lti", None)
     if result is None and launch is not None:
@@ -27,10 +27,10 @@ def lti_grade_status(context: RequestContext, result: Any = None) -> dict[str, A
     return {
         "result": result,
         "reason": result.reason if launch is not None and launch.is_instructor else "",
-        "url": _url(result.pk, launch),
+        "url": _build_grade_url(result.pk, launch),
     }
 
 
-def _url(pk: int, launch: Any) -> str:
+def _build_grade_url(pk: int, launch: Any) -> str:
     url = reverse("lti_provider:grade", args=[pk])
     return f"{url}?lti_launch={launch.pk}" if launch is not None else url

@@ -139,11 +139,11 @@ class AccountView(AccessMixin, HandleView):
             return self._refuse_connection(request, launch, refusal)
         return self._answer_connected(request, launch, handle)
 
-    def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """Say again, where the course's frame has gone on, that the account is connected."""
+    def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """A reload, after the course's frame has gone on, says again how it ended."""
         if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
             return self._render_page("connected", request, launch)
-        return super().used(request, launch, handle)
+        return super().answer_used(request, launch, handle)
 
     def _find_other_answer(
         self, request: HttpRequest, launch: LtiLaunch, handle: str

@@ -1,7 +1,8 @@
-"""EnterView: from a one-time handle to a session, where the browser shows what it keeps."""
+"""EnterView: exchanges a launch's one-time handle for a session, in the browser that launched."""
 
 from __future__ import annotations
 
+import logging
 from copy import deepcopy
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from lti_provider import events, frames, sessions
+from lti_provider import frames, sessions
 from lti_provider.exceptions import (
     LaunchUsed,
     OtherBrowser,
@@ -30,6 +31,8 @@ from lti_provider.views.account import ask_to_sign_in
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.refusal import SeeOther
 
+logger = logging.getLogger("lti_provider")
+
 
 class EnterView(HandleView):
     """Claims the handle and signs the learner in, in this browser and only once."""
@@ -38,7 +41,7 @@ class EnterView(HandleView):
     http_method_names = ["get", "post"]
 
     def get(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """Go to the content, after a question where somebody else's session is at stake."""
+        """Sign in and go to the content, or ask first where somebody else is signed in."""
         framed = self._is_framed(request, handle)
         if framed and not launch.frame_origins:
             raise UnknownFrameOrigin
@@ -50,15 +53,17 @@ class EnterView(HandleView):
             return ask_to_sign_in(request, launch, handle, framed=framed)
         if self._is_somebody_else(request, launch, framed=framed):
             # The question must not be framed, so a frame goes on to where it can be asked.
-            return self._offer_new_window(launch, handle) if framed else self._ask(request, launch)
-        return self._enter(request, launch, framed=framed)
+            if framed:
+                return self._offer_new_window(launch, handle)
+            return self._ask_to_replace_session(request, launch)
+        return self._open_session(request, launch, framed=framed)
 
     @method_decorator(csrf_protect)
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """The answer to the question: replace the session."""
+        """Sign in, in place of somebody else: the person was asked and agreed."""
         if not frames.is_bound(request, handle):
             raise OtherBrowser
-        return self._enter(request, launch, framed=self._is_framed(request, handle))
+        return self._open_session(request, launch, framed=self._is_framed(request, handle))
 
     def _is_framed(self, request: HttpRequest, handle: str) -> bool:
         if frames.may_be_framed(request) and frames.may_be_top_level(request):
@@ -77,13 +82,13 @@ class EnterView(HandleView):
             return render_page(
                 "new_window",
                 {"action": action, "launch": launch},
-                script="ask_for_full_window" if _asks_canvas(launch) else None,
+                script="ask_for_full_window" if _supports_full_window(launch) else None,
                 frame_ancestors=("'self'", *launch.frame_origins),
             )
 
     # Sets the token's cookie on a site without Django's CSRF middleware too.
     @method_decorator(csrf_protect)
-    def _ask(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
+    def _ask_to_replace_session(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
         context = {
             "title": launch.message.get("resource_link_title"),
             "lms": launch.lti_consumer.consumer_name,
@@ -94,20 +99,26 @@ class EnterView(HandleView):
         with translation.override(launch.locale or translation.get_language()):
             return render_page("replace_session", context, frame_ancestors=())
 
-    def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
+    def _open_session(
+        self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
+    ) -> HttpResponseBase:
         # With the session in it, so that whatever fails leaves a handle that still opens one.
         with transaction.atomic(using=router.db_for_write(LtiLaunch)):
             if not launch.claim():
                 raise LaunchUsed
             self._sign_in(request, launch, framed=framed)
-            _save(request.session)
-        events.report(
-            events.USER_LAUNCHED,
-            consumer=launch.lti_consumer_id,
-            launch=launch.pk,
-            secret=launch.signed_with,
+            _save_session(request.session)
+        fields = {
+            "consumer": launch.lti_consumer_id,
+            "launch": launch.pk,
+            "secret": launch.signed_with,
+        }
+        logger.info(
+            "user_launched consumer=%(consumer)s launch=%(launch)s secret=%(secret)s",
+            fields,
+            extra={"event": "user_launched", **fields},
         )
-        return self._to_content(request, launch, framed=framed)
+        return self._redirect_to_content(request, launch, framed=framed)
 
     def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
         user = authenticate(request, launch=launch)
@@ -131,7 +142,7 @@ class EnterView(HandleView):
         sessions.sign_in(request, user, launch, framed=framed)
         user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
 
-    def _to_content(
+    def _redirect_to_content(
         self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
     ) -> HttpResponseBase:
         response = SeeOther(sessions.get_page_url(launch))
@@ -151,7 +162,7 @@ class EnterView(HandleView):
         return response
 
 
-def _save(session: Any) -> None:
+def _save_session(session: Any) -> None:
     """Save now; the response, which sets the cookie, saves only what changes from here on."""
     session.save()
     save, key, saved = session.save, session.session_key, deepcopy(dict(session.items()))
@@ -163,7 +174,7 @@ def _save(session: Any) -> None:
     session.save = save_changes
 
 
-def _asks_canvas(launch: LtiLaunch) -> bool:
+def _supports_full_window(launch: LtiLaunch) -> bool:
     # Canvas launches anew in the whole window if its tool asks for that.
     family = launch.message.get("tool_consumer_info_product_family_code")
     return family == "canvas" and bool(launch.launch_url)

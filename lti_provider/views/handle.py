@@ -1,4 +1,4 @@
-"""What every view of a handle starts with."""
+"""HandleView: what the views of a launch's one-time handle share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lti_provider.views.refusal import refuse
 
 
 class HandleView(DecoratedView):
-    """Finds the launch of a handle, or says why there is none to enter."""
+    """Finds the launch of the URL's handle, and refuses one that cannot be entered."""
 
     decorators: ClassVar[Decorators] = (
         login_not_required,
@@ -47,7 +47,7 @@ class HandleView(DecoratedView):
             if self.launch is None:
                 raise UnknownHandle
             if self.launch.entered_at is not None:
-                return self.used(request, self.launch, kwargs["handle"])
+                return self.answer_used(request, self.launch, kwargs["handle"])
             if self.launch.is_expired:
                 raise LaunchExpired
             if self.launch.is_over:
@@ -59,8 +59,8 @@ class HandleView(DecoratedView):
                 return refuse(request, UnknownHandle())
             return refuse(request, self.add_known_details(refusal))
 
-    def used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """The answer where a launch was entered before. Raises LaunchUsed."""
+    def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+        """Answer where the launch was entered before. Raises LaunchUsed."""
         raise LaunchUsed
 
     def add_known_details(self, refusal: R) -> R:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -27,6 +27,7 @@ from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
     LaunchRefused,
     OtherInstallation,
+    ReplayedLaunch,
     TargetNotLaunchable,
     UnexpectedOrigin,
     UserAccountRequired,
@@ -92,18 +93,15 @@ class LaunchView(DecoratedView):
 
     @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Verify, keep, and go on to ``enter``."""
+        """Verify the launch, store it, and redirect to ``enter``."""
         try:
             verified = oauth.verify(request)
             self.consumer, self.query = verified.consumer, verified.form.query
             self.message, self.verified = LaunchMessage(verified.pairs), verified
-        except LaunchRefused as refusal:
-            return refuse(request, refusal)
-        try:
             launch, handle = self._accept(verified)
         except LaunchRefused as refusal:
             return refuse(request, self.add_known_details(refusal))
-        return self._to_enter(launch, handle)
+        return self._redirect_to_enter(launch, handle)
 
     def add_known_details(self, refusal: R) -> R:
         if self.verified is not None:
@@ -120,7 +118,7 @@ class LaunchView(DecoratedView):
         """
         target = self.kwargs.get("target")
         if target is not None:
-            url = self._launchable(target)
+            url = self._get_launchable_path(target)
         elif conf.default_target is not None:
             url = resolve_url(conf.default_target)
         else:
@@ -130,7 +128,7 @@ class LaunchView(DecoratedView):
         passed_on = [pair for pair in self.query if not is_lti_name(pair[0])]
         return add_query(url, urlencode(passed_on)) if passed_on else url
 
-    def _launchable(self, target: str) -> str:
+    def _get_launchable_path(self, target: str) -> str:
         if not is_launchable(target):
             raise TargetNotLaunchable(
                 format_lazy(
@@ -143,27 +141,32 @@ class LaunchView(DecoratedView):
     def _accept(self, verified: oauth.VerifiedRequest) -> tuple[LtiLaunch, str]:
         message = LaunchMessage.parse(verified.pairs)
         installation = self._find_installation(message)
-        foreign_origin = self._foreign_origin(message)
+        foreign_origin = self._find_foreign_origin(message)
         if self.consumer.require_user_account and not message.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be connected."))
-        target = self._checked_target()
+        target = self._get_target()
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.
-        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
-            self._learn_installation(message)
-            accepted = LtiLaunch.objects.accept(
-                self.consumer,
-                message,
-                nonce=verified.nonce,
-                timestamp=verified.timestamp,
-                target=target,
-                signed_with=verified.signed_with,
-                launch_url=self.request.build_absolute_uri(),
-                foreign_origin=foreign_origin,
-            )
-            if installation is not None:
-                installation.record_seen()
-            self.consumer.record_secret_use(verified.signed_with)
+        try:
+            with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+                self._learn_installation(message)
+                accepted = LtiLaunch.objects.accept(
+                    self.consumer,
+                    message,
+                    nonce=verified.nonce,
+                    timestamp=verified.timestamp,
+                    target=target,
+                    signed_with=verified.signed_with,
+                    launch_url=self.request.build_absolute_uri(),
+                    foreign_origin=foreign_origin,
+                )
+                if installation is not None:
+                    installation.record_seen()
+                self.consumer.record_secret_use(verified.signed_with)
+        except IntegrityError:
+            if LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce):
+                raise ReplayedLaunch from None
+            raise
         return accepted
 
     def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
@@ -173,7 +176,7 @@ class LaunchView(DecoratedView):
             return None
         installation = consumer.find_installation(guid)
         if installation is None and not is_first and not consumer.learns_installation(guid):
-            raise self._other_installation(message)
+            raise self._build_other_installation(message)
         return installation
 
     def _learn_installation(self, message: LaunchMessage) -> None:
@@ -182,9 +185,9 @@ class LaunchView(DecoratedView):
         # Written before the launch, so that simultaneous first launches wait here.
         learned = self.consumer.learn_installation(message.instance_guid)
         if not learned and self.consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
-            raise self._other_installation(message)
+            raise self._build_other_installation(message)
 
-    def _other_installation(self, message: LaunchMessage) -> OtherInstallation:
+    def _build_other_installation(self, message: LaunchMessage) -> OtherInstallation:
         return OtherInstallation(
             format_lazy(
                 _(
@@ -197,7 +200,7 @@ class LaunchView(DecoratedView):
             )
         )
 
-    def _foreign_origin(self, message: LaunchMessage) -> str:
+    def _find_foreign_origin(self, message: LaunchMessage) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
         if not self.consumer.get_frame_origins(message.return_origin):
             # If this is refused in a frame, the launch log offers it.
@@ -214,7 +217,7 @@ class LaunchView(DecoratedView):
             )
         return origin
 
-    def _checked_target(self) -> str:
+    def _get_target(self) -> str:
         url = self.get_success_url()
         if len(url) > _TARGET_LENGTH or not url_has_allowed_host_and_scheme(
             url, allowed_hosts={self.request.get_host()}, require_https=self.request.is_secure()
@@ -230,7 +233,7 @@ class LaunchView(DecoratedView):
             )
         return url
 
-    def _to_enter(self, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+    def _redirect_to_enter(self, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[handle])
         response = SeeOther(path)
         frames.bind_handle(self.request, response, handle, path)

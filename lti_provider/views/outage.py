@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -21,11 +22,12 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from lti_provider import events
 from lti_provider.exceptions import SiteUnavailable
 from lti_provider.pages import render_page
 from lti_provider.views.decorated import DecoratedView
 from lti_provider.views.refusal import refuse
+
+logger = logging.getLogger("lti_provider")
 
 #: What a browser or a proxy waits before it asks again.
 RETRY_AFTER = 5
@@ -104,7 +106,13 @@ def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> Htt
     # Drivers raise the plain class for what has no better one; the others are errors of the site.
     if not isinstance(error, _OUTAGES) and type(error) is not DatabaseError:
         raise error
-    events.report(events.DATABASE_FAILED, exc_info=True, error=type(error).__name__)
+    name = type(error).__name__
+    logger.error(
+        "database_failed error=%s",
+        name,
+        exc_info=True,
+        extra={"event": "database_failed", "error": name},
+    )
     refusal = view.add_known_details(SiteUnavailable())
     return refuse(request, refusal, partial(_render_page, request, refusal))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,21 +15,21 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import translation
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import events, oauth
+from lti_provider import oauth
 from lti_provider.exceptions import (
     ConnectionRefused,
     InvalidSignature,
     LaunchRefused,
     ReturnableRefusal,
-    SecretUnreadable,
     SiteUnavailable,
-    UnknownConsumerKey,
 )
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.origins import add_query
 from lti_provider.pages import render_page
 from lti_provider.signals import connection_refused, launch_refused
+
+logger = logging.getLogger("lti_provider")
 
 _MESSAGE_LENGTH = 300
 # What the integers of every database hold.
@@ -51,25 +52,29 @@ def refuse(
     ``answer`` makes a page with more to it.
     """
     consumer = None if refusal.consumer is None else refusal.consumer.pk
-    events.report(events.LAUNCH_REFUSED, code=refusal.code, consumer=consumer)
+    logger.warning(
+        "launch_refused code=%s consumer=%s",
+        refusal.code,
+        consumer,
+        extra={"event": "launch_refused", "code": refusal.code, "consumer": consumer},
+    )
     signal = connection_refused if isinstance(refusal, ConnectionRefused) else launch_refused
     is_outage = isinstance(refusal, SiteUnavailable)
     # A receiver may need the database that has just failed.
     send = signal.send_robust if is_outage else signal.send
     send(sender=type(refusal), request=request, refusal=refusal, consumer=refusal.consumer)
-    with translation.override(_language(refusal)):
-        response = _answer(refusal) if answer is None else answer()
     if refusal.consumer is not None and not is_outage:
-        _log_when_sent(response, request, refusal)
-    return response
+        _log_refusal(request, refusal)
+    with translation.override(_get_language(refusal)):
+        return _send_back_or_show(refusal) if answer is None else answer()
 
 
-def _language(refusal: LaunchRefused) -> str:
+def _get_language(refusal: LaunchRefused) -> str:
     locale = refusal.message.locale if refusal.message is not None else None
     return locale or translation.get_language() or settings.LANGUAGE_CODE
 
 
-def _answer(refusal: LaunchRefused) -> HttpResponse:
+def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
     message: LaunchMessage | None = refusal.message
     back = message.return_url if message is not None else None
     if message is not None and message.is_selection:
@@ -79,14 +84,11 @@ def _answer(refusal: LaunchRefused) -> HttpResponse:
         back = None
     if back and isinstance(refusal, ReturnableRefusal):
         return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
-    # Unknown keys, lost secrets and wrong signatures look the same from outside.
-    same = isinstance(refusal, UnknownConsumerKey | SecretUnreadable)
-    shown = InvalidSignature if same else refusal
     lms = refusal.consumer.consumer_name if message is not None else ""
     return render_page(
         "refused",
-        {"text": shown.public_text, "code": shown.code, "back": back, "lms": lms},
-        status=shown.status,
+        {"text": refusal.public_text, "code": refusal.code, "back": back, "lms": lms},
+        status=refusal.status,
     )
 
 
@@ -112,30 +114,23 @@ def _with_message(url: str, text: str, code: str) -> str:
     return add_query(url, urlencode({"lti_errormsg": text[:_MESSAGE_LENGTH], "lti_errorlog": code}))
 
 
-def _log_when_sent(response: HttpResponse, request: HttpRequest, refusal: LaunchRefused) -> None:
-    # A known key must not answer later than an unknown one, so the work waits for the response.
-    close = response.close
-
-    def log_and_close() -> None:
-        try:
-            LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_details, request, refusal))
-        except Error:
-            events.report(
-                events.LAUNCH_REFUSED_NOT_LOGGED,
-                exc_info=True,
-                code=refusal.code,
-                consumer=refusal.consumer.pk,
-            )
-        close()
-
-    response.close = log_and_close  # type: ignore[method-assign]
+def _log_refusal(request: HttpRequest, refusal: LaunchRefused) -> None:
+    try:
+        LtiLaunch.objects.refuse(refusal.consumer, refusal, partial(_describe, request, refusal))
+    except Error:
+        fields = {"code": refusal.code, "consumer": refusal.consumer.pk}
+        logger.exception(
+            "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
+            fields,
+            extra={"event": "launch_refused_not_logged", **fields},
+        )
 
 
-def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
+def _describe(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
     details: dict[str, Any] = {"foreign_origin": refusal.foreign_origin}
     if refusal.form is not None:
         details["launch_url"] = refusal.form.url
-        details["clock_difference"] = _clock_difference(refusal.form.oauth)
+        details["clock_difference"] = _get_clock_difference(refusal.form.oauth)
     if refusal.message is not None:
         kept = refusal.message.without_personal_data(refusal.consumer.personal_data_kept)
         details["message_pairs"] = kept.pairs
@@ -146,7 +141,7 @@ def _details(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
     return details
 
 
-def _clock_difference(parameters: dict[str, str]) -> int | None:
+def _get_clock_difference(parameters: dict[str, str]) -> int | None:
     try:
         difference = int(parameters["oauth_timestamp"]) - int(time.time())
     except (KeyError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from argparse import ArgumentParser
@@ -36,8 +35,8 @@ _SWITCHES = {
 _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_at")
 
 
-def portable_fields() -> list[str]:
-    """What a consumer is on any site, secrets aside."""
+def get_portable_fields() -> list[str]:
+    """Names of the fields that export and import carry, secrets aside."""
     return [
         field.name
         for field in LtiConsumer._meta.concrete_fields
@@ -57,14 +56,19 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
 
-        def action(name: str, about: str, *, secrets: bool = False) -> ArgumentParser:
-            added: ArgumentParser = actions.add_parser(name, help=about)
+        def add_action(
+            name: str, text: str, *, consumer: bool = True, secrets: bool = False
+        ) -> ArgumentParser:
+            added: ArgumentParser = actions.add_parser(name, help=text)
             added.add_argument("--format", choices=("text", "json"), default="text")
+            if consumer:
+                added.add_argument("consumer", help="the LTI consumer's key, number or name")
             if secrets:
                 added.add_argument("--secrets", action="store_true", help="write secrets too")
             return added
 
-        add = action("add", "add a consumer; its secret is made", secrets=True)
+        text = "add a consumer; its secret is generated"
+        add = add_action("add", text, consumer=False, secrets=True)
         add.add_argument("name")
         _add_secret_input(add)
         add.add_argument(
@@ -72,30 +76,28 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="FIELD=VALUE",
-            help=f"a further field: {', '.join(portable_fields())}",
+            help=f"a further field: {', '.join(get_portable_fields())}",
         )
-        listed = action("list", "list consumers", secrets=False)
+        listed = add_action("list", "list consumers", consumer=False)
         listed.add_argument("--active", action="store_true", help="active ones only")
-        action("show", "show one consumer", secrets=True).add_argument("consumer")
-        rotate = action("rotate", "take a new secret, accept the old one for a while", secrets=True)
-        rotate.add_argument("consumer")
+        add_action("show", "show one consumer", secrets=True)
+        text = "take a new secret, accept the old one for a while"
+        rotate = add_action("rotate", text, secrets=True)
         _add_secret_input(rotate)
         overlap = rotate.add_mutually_exclusive_group()
         overlap.add_argument("--hours", type=float, default=7 * 24, help="overlap, default 168")
-        overlap.add_argument("--until", type=_moment, help="end of the overlap, in ISO 8601")
+        overlap.add_argument("--until", type=_parse_moment, help="end of the overlap, in ISO 8601")
         rotate.add_argument(
             "--force", action="store_true", help="even if that ends an overlap that is going on"
         )
-        action("deactivate", "refuse launches, end sessions").add_argument("consumer")
-        action("activate", "admit launches again").add_argument("consumer")
-        exported = actions.add_parser("export", help="write all consumers to standard output")
+        add_action("deactivate", "refuse launches, end sessions")
+        add_action("activate", "admit launches again")
+        exported = actions.add_parser("export", help="write all consumers as JSON")
         exported.add_argument("--secrets", action="store_true", help="write secrets too")
-        imported = actions.add_parser("import", help="add consumers from a file, all or none")
+        imported = actions.add_parser("import", help="add what export wrote, all or none")
         imported.add_argument("file", nargs="?", default="-", help="a file; by default - for stdin")
         imported.add_argument("--update", action="store_true", help="change those whose key exists")
         imported.add_argument("--dry-run", action="store_true", help="only say what would be done")
-        for parser_of_rows in (exported, imported):
-            parser_of_rows.add_argument("--format", choices=("json", "csv"), default="json")
 
     @sensitive_variables()
     def handle(self, *args: Any, action: str, **options: Any) -> None:
@@ -103,7 +105,7 @@ class Command(BaseCommand):
 
     def _add(self, *, name: str, **options: Any) -> None:
         row: Row = {"consumer_name": name}
-        known = portable_fields()
+        known = get_portable_fields()
         for pair in options["set"]:
             field, equals, value = pair.partition("=")
             if not equals:
@@ -113,23 +115,23 @@ class Command(BaseCommand):
         if options["secret_stdin"]:
             row["consumer_secret"] = _read_secret()
             known.append("consumer_secret")
-        if errors := _fill(consumer, row, known):
+        if errors := _set_fields(consumer, row, known):
             raise CommandError("\n".join(errors))
         consumer.save(force_insert=True)
-        self._tell(consumer, **options)
+        self._write_consumer(consumer, **options)
 
     def _list(self, *, active: bool, **options: Any) -> None:
         consumers = LtiConsumer.objects.order_by("pk")
         if active:
             consumers = consumers.filter(is_active=True)
-        rows = [_described(consumer) for consumer in consumers]
+        rows = [_describe_consumer(consumer) for consumer in consumers]
         if options["format"] == "json":
             self._write_json(rows)
         for row in rows if options["format"] == "text" else ():
-            self.stdout.write("\t".join(_as_text(row[name]) for name in _LISTED))
+            self.stdout.write("\t".join(_format_value(row[name]) for name in _LISTED))
 
     def _show(self, *, consumer: str, **options: Any) -> None:
-        self._tell(find_consumer(consumer), **options)
+        self._write_consumer(find_consumer(consumer), **options)
 
     @sensitive_variables()
     def _rotate(self, *, consumer: str, **options: Any) -> None:
@@ -143,35 +145,30 @@ class Command(BaseCommand):
         secret = _read_secret() if options["secret_stdin"] else ""
         until = options["until"] or timezone.now() + timedelta(hours=options["hours"])
         found.rotate_secret(until, secret)
-        self._tell(found, **options)
+        self._write_consumer(found, **options)
 
     def _deactivate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
         found.set_active(False)
-        self._tell(found, **options)
+        self._write_consumer(found, **options)
 
     def _activate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
         found.set_active(True)
-        self._tell(found, **options)
+        self._write_consumer(found, **options)
 
     def _export(self, *, secrets: bool, **options: Any) -> None:
-        rows = [_exported(each, secrets) for each in LtiConsumer.objects.order_by("pk")]
-        if options["format"] == "json":
-            self._write_json(rows)
-            return
-        names = [*portable_fields(), _INSTALLATIONS, *(_SECRETS if secrets else ())]
-        writer = csv.DictWriter(self.stdout, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _as_text(row[name]) for name in names} for row in rows)
+        self._write_json(
+            [_export_consumer(each, secrets) for each in LtiConsumer.objects.order_by("pk")]
+        )
 
     def _import(self, *, file: str, update: bool, dry_run: bool, **options: Any) -> None:
-        rows = _read_file(file, options["format"])
+        rows = _read_file(file)
         errors: list[str] = []
         done: list[str] = []
         with transaction.atomic():
             for number, row in enumerate(rows, start=1):
-                verb, found = _import_row(row, update)
+                verb, found = _import_consumer(row, update)
                 errors += [f"Entry {number}: {error}" for error in found]
                 done.append(f"{'Would have ' if dry_run else ''}{verb} {row.get('consumer_name')}")
             if errors or dry_run:
@@ -180,16 +177,18 @@ class Command(BaseCommand):
             raise CommandError("\n".join([*errors, "Nothing was imported."]))
         self.stdout.write("\n".join([*done, f"{len(done)} in all."]))
 
-    def _tell(self, consumer: LtiConsumer, *, secrets: bool = False, **options: Any) -> None:
-        row = _described(consumer)
+    def _write_consumer(
+        self, consumer: LtiConsumer, *, secrets: bool = False, **options: Any
+    ) -> None:
+        row = _describe_consumer(consumer)
         if secrets:
-            row |= _secrets_of(consumer)
+            row |= _read_secrets(consumer)
         if options["format"] == "json":
             self._write_json(row)
             return
         row[_INSTALLATIONS] = ", ".join(map(str, consumer.installations.all()))
         for name, value in row.items():
-            self.stdout.write(f"{name}: {_as_text(value)}")
+            self.stdout.write(f"{name}: {_format_value(value)}")
 
     def _write_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
@@ -203,7 +202,7 @@ def _add_secret_input(parser: ArgumentParser) -> None:
     )
 
 
-def _moment(text: str) -> datetime:
+def _parse_moment(text: str) -> datetime:
     moment = parse_datetime(text)
     if moment is None:
         raise ValueError(text)
@@ -223,8 +222,8 @@ def _read_secret() -> str:
     return secret
 
 
-def _described(consumer: LtiConsumer) -> Row:
-    names = (*portable_fields(), *_STAMPS)
+def _describe_consumer(consumer: LtiConsumer) -> Row:
+    names = (*get_portable_fields(), *_STAMPS)
     fields = {name: getattr(consumer, name) for name in names}
     installations = [
         {
@@ -238,14 +237,14 @@ def _described(consumer: LtiConsumer) -> Row:
     return {"number": consumer.pk, **fields, _INSTALLATIONS: installations}
 
 
-def _exported(consumer: LtiConsumer, secrets: bool) -> Row:
-    row = {name: getattr(consumer, name) for name in portable_fields()}
+def _export_consumer(consumer: LtiConsumer, secrets: bool) -> Row:
+    row = {name: getattr(consumer, name) for name in get_portable_fields()}
     row[_INSTALLATIONS] = [each.guid for each in consumer.installations.all()]
-    return row | _secrets_of(consumer) if secrets else row
+    return row | _read_secrets(consumer) if secrets else row
 
 
 @sensitive_variables()
-def _secrets_of(consumer: LtiConsumer) -> Row:
+def _read_secrets(consumer: LtiConsumer) -> Row:
     try:
         present, previous = (decrypt(stored) for stored in consumer.stored_secrets)
     except SecretUnreadable as error:
@@ -254,51 +253,46 @@ def _secrets_of(consumer: LtiConsumer) -> Row:
     return dict(zip(_SECRETS, (present, previous, until), strict=True))
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, list):
-        return "\n".join(value)
+def _format_value(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else "" if value is None else str(value)
 
 
-def _read_file(name: str, kind: str) -> list[Row]:
+def _read_file(name: str) -> list[Row]:
     if name == "-":
-        return _read_rows(sys.stdin, kind)
+        return _read_rows(sys.stdin)
     try:
-        # Spreadsheets begin their files with a byte order mark.
-        with open(name, encoding="utf-8-sig", newline="") as file:
-            return _read_rows(file, kind)
+        # Some editors begin files with a byte order mark.
+        with open(name, encoding="utf-8-sig") as file:
+            return _read_rows(file)
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror}") from None
 
 
-def _read_rows(file: IO[str], kind: str) -> list[Row]:
+def _read_rows(file: IO[str]) -> list[Row]:
     try:
-        if kind == "csv":
-            rows: Any = list(csv.DictReader(file, strict=True))
-        else:
-            rows = json.load(file)
-    except (ValueError, csv.Error) as error:
-        raise CommandError(f"This is no {kind.upper()}: {error}") from None
+        rows = json.load(file)
+    except ValueError as error:
+        raise CommandError(f"This is not JSON: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise CommandError("This is no list of consumers.")
+        raise CommandError("This is not a list of consumers, as export writes it.")
     return rows
 
 
 @sensitive_variables()
-def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
+def _import_consumer(row: Row, update: bool) -> tuple[str, list[str]]:
     key = row.get("consumer_key") or ""
     known = LtiConsumer.objects.with_key(key) if isinstance(key, str) and key else None
     if known is not None and not update:
         return "", [f"there is a consumer with the key {key}; say --update to change it."]
     consumer = known or LtiConsumer()
-    # A blank key or secret in a table means that there is none to import.
+    # Blank keys and secrets are generated, or stay as they are.
     given = {
         name: value
         for name, value in row.items()
         if value not in ("", None) or name not in ("consumer_key", *_SECRETS)
     }
     guids, errors = _read_installations(given)
-    errors += _fill(consumer, given)
+    errors += _set_fields(consumer, given)
     if not errors:
         consumer.save()
         _set_installations(consumer, guids)
@@ -306,20 +300,19 @@ def _import_row(row: Row, update: bool) -> tuple[str, list[str]]:
 
 
 def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
-    """Take the guids out of a row, None where it names none; and what is wrong with them."""
+    """Take the guids out of a row, None if it names none; return them and the errors."""
     first, given = row.get("instance_guid"), row.pop(_INSTALLATIONS, None)
     if given is None:
         return (None if first is None else [first] if first else []), []
-    guids = given if not isinstance(given, str) else given.split("\n") if given else []
     field = LtiInstallation._meta.get_field("guid")
-    if not isinstance(guids, list) or not all(isinstance(guid, str) for guid in guids):
-        return None, [f"{_INSTALLATIONS}: this is no list of guids."]
+    if not isinstance(given, list) or not all(isinstance(guid, str) for guid in given):
+        return None, [f"{_INSTALLATIONS}: this is not a list of guids."]
     try:
-        for guid in guids:
+        for guid in given:
             field.run_validators(guid)
     except ValidationError as error:
         return None, [f"{_INSTALLATIONS}: {message}" for message in error.messages]
-    return ([first, *guids] if first else guids), []
+    return ([first, *given] if first else given), []
 
 
 def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:
@@ -333,9 +326,9 @@ def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:
 
 
 @sensitive_variables()
-def _fill(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -> list[str]:
-    """Set fields from texts or JSON values; what is wrong with them."""
-    names = [*portable_fields(), *_SECRETS] if known is None else [*known]
+def _set_fields(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -> list[str]:
+    """Set fields from texts or JSON values; return the errors."""
+    names = [*get_portable_fields(), *_SECRETS] if known is None else [*known]
     errors = [
         f"there is no field {name}; known are {', '.join(names)}."
         for name in row
@@ -344,13 +337,13 @@ def _fill(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = None) -
     for name in names:
         try:
             if name in row:
-                setattr(consumer, name, _value(consumer, name, row[name]))
+                setattr(consumer, name, _parse_value(consumer, name, row[name]))
         except ValidationError as error:
             errors += [f"{name}: {message}" for message in error.messages]
-    return errors or _errors_of(consumer, row)
+    return errors or _find_errors(consumer, row)
 
 
-def _errors_of(consumer: LtiConsumer, row: Row) -> list[str]:
+def _find_errors(consumer: LtiConsumer, row: Row) -> list[str]:
     # What is stored already is no input, and may be encrypted with a key that was lost.
     kept = {"consumer_secret", "previous_secret"} - row.keys()
     try:
@@ -361,12 +354,12 @@ def _errors_of(consumer: LtiConsumer, row: Row) -> list[str]:
     return []
 
 
-def _value(consumer: LtiConsumer, name: str, value: Any) -> Any:
+def _parse_value(consumer: LtiConsumer, name: str, value: Any) -> Any:
     field: Any = LtiConsumer._meta.get_field(name)
     if value in ("", None) and field.null:
         return None
     if isinstance(field, models.CharField | models.TextField) and not isinstance(value, str):
-        raise ValidationError("this is no text.")
+        raise ValidationError("this is not text.")
     if isinstance(field, models.BooleanField):
         value = _SWITCHES.get(str(value).strip().lower(), value)
     return field.clean(value, consumer) if name in _SECRETS else field.to_python(value)

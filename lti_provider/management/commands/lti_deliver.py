@@ -50,33 +50,33 @@ class Command(BaseCommand):
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = [signal.signal(number, lambda *_: deliverer.stop()) for number in numbers]
         try:
-            deliverer.run(forever=loop, interval=interval, progress=self._show)
+            deliverer.run(forever=loop, interval=interval, progress=self._show_progress)
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
-        self._report(deliverer.report)
+        self._write_report(deliverer.report)
 
-    def _show(self, report: DeliveryReport) -> None:
+    def _show_progress(self, report: DeliveryReport) -> None:
         if self.stdout.isatty():
-            self.stdout.write(f"\r\x1b[K{_sentence(report)}", ending="")
+            self.stdout.write(f"\r\x1b[K{_format_report(report)}", ending="")
             self.stdout.flush()
 
-    def _report(self, report: DeliveryReport) -> None:
+    def _write_report(self, report: DeliveryReport) -> None:
         waiting = _count_waiting()
         if self.stdout.isatty():
             shown = "unknown" if waiting is None else waiting
-            self.stdout.write(f"\r\x1b[K{_sentence(report)}; {shown} waiting")
+            self.stdout.write(f"\r\x1b[K{_format_report(report)}; {shown} waiting")
             return
         line = {"event": "lti_deliver", **report.as_dict(), "waiting": waiting}
         self.stdout.write(json.dumps(line))
 
 
 def _count_waiting() -> int | None:
-    """None while the database does not tell."""
+    # None while there is no database.
     with suppress(Error):
-        return LtiResult.objects.unsettled().count()
+        return LtiResult.objects.pending().count()
     return None
 
 
-def _sentence(report: DeliveryReport) -> str:
+def _format_report(report: DeliveryReport) -> str:
     return f"{report.delivered} delivered, {report.retried} to be retried, {report.failed} failed"

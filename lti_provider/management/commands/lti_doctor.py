@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import ssl
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from ssl import CERT_NONE, SSLContext, create_default_context
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,20 +24,20 @@ from lti_provider.doctor import (
     examine_door,
     temporary_consumer,
 )
-from lti_provider.models import LtiConsumer
+from lti_provider.management.consumer import find_consumer
 from lti_provider.status import Level
 from lti_provider.trial_launch import find_target
 
-_EXIT = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
+_EXIT_STATUS = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
 
 
 class Command(BaseCommand):
-    """Exit status: 0 nothing to do, 1 warnings, 2 errors."""
+    """Exit status: 0 nothing to do, 1 warnings, 2 errors, 3 there is no such consumer."""
 
     help = (
         "Says what would stop launches or grades of this deployment: settings, database, clocks, "
         "consumers, and with --url what proxies in front of the site do to a launch. "
-        "Exit status: 0 nothing to do, 1 warnings, 2 errors."
+        "Exit status: 0 nothing to do, 1 warnings, 2 errors, 3 no such consumer."
     )
     # They are among what is examined, and a broken one must not keep the doctor away.
     requires_system_checks = []
@@ -46,8 +46,8 @@ class Command(BaseCommand):
         parser.add_argument("--url", help="launch through the front door: https://your.site/")
         parser.add_argument(
             "--consumer",
-            metavar="KEY",
-            help="launch as this LTI consumer; without it, as one that is removed afterwards",
+            help="launch as the LTI consumer with this key, number or name; without it, as one "
+            "that is removed afterwards",
         )
         parser.add_argument("--target", metavar="PATH", help="launch this page")
         parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust, in PEM")
@@ -60,11 +60,11 @@ class Command(BaseCommand):
         for finding in self._examine(options):
             findings.append(finding)
             if not options["json"]:
-                self._tell(finding)
-        status = max((_EXIT[finding.level] for finding in findings), default=0)
+                self._write_finding(finding)
+        status = max((_EXIT_STATUS[finding.level] for finding in findings), default=0)
         if options["json"]:
-            told = {"status": status, "findings": [asdict(finding) for finding in findings]}
-            self.stdout.write(json.dumps(told, indent=2, ensure_ascii=False))
+            report = {"status": status, "findings": [asdict(finding) for finding in findings]}
+            self.stdout.write(json.dumps(report, indent=2, ensure_ascii=False))
         if status:
             sys.exit(status)
 
@@ -75,20 +75,21 @@ class Command(BaseCommand):
             yield finding
         # Without tables there is nobody to launch as.
         if options["url"] and names.isdisjoint({"no_database", "no_tables"}):
-            yield from self._at_the_door(options)
+            yield from self._examine_front_door(options)
 
-    def _at_the_door(self, options: dict[str, Any]) -> Iterator[Finding]:
+    def _examine_front_door(self, options: dict[str, Any]) -> Iterator[Finding]:
         if urlsplit(options["url"]).scheme not in ("http", "https"):
             raise CommandError("--url takes an address such as https://your.site/.")
         with ExitStack() as stack:
-            stack.enter_context(_ended_by_signals())
-            known = _consumer(options["consumer"])
+            stack.enter_context(_exit_on_sigterm())
+            named = options["consumer"]
+            known = None if named is None else find_consumer(named)
             consumer = known or stack.enter_context(temporary_consumer())
             target = options["target"]
             door = FrontDoor(
                 url=options["url"],
                 consumer=consumer,
-                tls=_tls(options),
+                tls=_build_tls_context(options),
                 target=find_target(known) if target is None else target,
                 timeout=options["timeout"],
             )
@@ -99,7 +100,7 @@ class Command(BaseCommand):
                 yield Finding(name="insecure", level=Level.NOTE, text=text)
             yield from examine_door(door, sessions)
 
-    def _tell(self, finding: Finding) -> None:
+    def _write_finding(self, finding: Finding) -> None:
         style = {Level.ERROR: self.style.ERROR, Level.WARNING: self.style.WARNING}
         text = f"{finding.level}: {finding.name}: {finding.text}"
         self.stdout.write(style.get(finding.level, self.style.SUCCESS)(text))
@@ -107,28 +108,19 @@ class Command(BaseCommand):
             self.stdout.write(f"  {finding.hint}")
 
 
-def _consumer(key: str | None) -> LtiConsumer | None:
-    if key is None:
-        return None
-    consumer = LtiConsumer.objects.with_key(key)
-    if consumer is None:
-        raise CommandError("No LTI consumer has this key.")
-    return consumer
-
-
-def _tls(options: dict[str, Any]) -> ssl.SSLContext:
+def _build_tls_context(options: dict[str, Any]) -> SSLContext:
     if options["ca_file"] and not Path(options["ca_file"]).is_file():
         raise CommandError(f"There is no file {options['ca_file']}.")
-    context = ssl.create_default_context(cafile=options["ca_file"])
+    context = create_default_context(cafile=options["ca_file"])
     if options["insecure"]:
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context.verify_mode = CERT_NONE
     return context
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let a TERM, as a service manager sends it, end the visit like a Ctrl-C: tidily."""
+def _exit_on_sigterm() -> Iterator[None]:
+    # Service managers send it; the temporary consumer is removed then, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(128 + signal.SIGTERM))
     try:
         yield

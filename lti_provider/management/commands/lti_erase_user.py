@@ -13,7 +13,7 @@ from lti_provider.privacy import DataSubject
 
 
 class Command(DataSubjectCommand):
-    """Asks first, unless told not to."""
+    """Asks before it erases, except with ``--no-input``."""
 
     help = (
         "Erases everything that LTI launches stored about one person. An account that a launch "
@@ -32,11 +32,11 @@ class Command(DataSubjectCommand):
     def handle_person(self, person: DataSubject, **options: Any) -> None:
         counts = {name: len(rows) for name, rows in person.export().items()}
         if not options["no_input"]:
-            self.stdout.write(f"To be erased: {_told(counts)}.")
+            self.stdout.write(f"To be erased: {_format_counts(counts)}.")
             if input("Type yes to erase: ") != "yes":
                 raise CommandError("Nothing was erased.")
         self.stdout.write(json.dumps(person.erase(keep_account=options["keep_account"])))
 
 
-def _told(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -39,15 +39,15 @@ class Command(BaseCommand):
         guest_days: int | None = None,
         **options: Any,
     ) -> None:
-        before = _ago(conf.launch_retention_days if days is None else days)
-        waiting = self._repeat("waiting launches", None, LtiLaunch.objects.forget_people)
-        launches = self._repeat(
+        before = _subtract_days(conf.launch_retention_days if days is None else days)
+        waiting = self._run_in_batches("waiting launches", None, LtiLaunch.objects.forget_people)
+        launches = self._run_in_batches(
             "launches",
             LtiLaunch.objects.past(before).count,
             lambda: LtiLaunch.objects.purge(before),
         )
         guests = self._purge_guests(
-            _ago(conf.guest_retention_days if guest_days is None else guest_days)
+            _subtract_days(conf.guest_retention_days if guest_days is None else guest_days)
         )
         ended = LtiConsumer.objects.forget_secrets(before)
         grades = LtiResult.objects.purge_anonymized()
@@ -57,12 +57,14 @@ class Command(BaseCommand):
             f"emptied {waiting} launches never entered."
         )
 
-    def _repeat(self, what: str, count: Callable[[], int] | None, delete: Callable[[], int]) -> int:
+    def _run_in_batches(
+        self, what: str, count: Callable[[], int] | None, delete: Callable[[], int]
+    ) -> int:
         total = count() if count is not None and self.stdout.isatty() else 0
         done = 0
         while batch := delete():
             done += batch
-            self._show(what, done, total)
+            self._show_progress(what, done, total)
         return done
 
     def _purge_guests(self, before: datetime) -> int:
@@ -73,11 +75,11 @@ class Command(BaseCommand):
             for pk in pks:
                 deleted += LtiUser.objects.purge_guest(pk, before)
                 seen += 1
-                self._show("guests", seen, total)
+                self._show_progress("guests", seen, total)
             last = pks[-1]
         return deleted
 
-    def _show(self, what: str, done: int, total: int) -> None:
+    def _show_progress(self, what: str, done: int, total: int) -> None:
         if not self.stdout.isatty():
             return
         share = f" of {max(done, total)}" if total else ""
@@ -85,5 +87,5 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def _ago(days: int) -> datetime:
+def _subtract_days(days: int) -> datetime:
     return timezone.now() - timedelta(days=days)

@@ -15,7 +15,7 @@ _FIELDS = ("consumer_secret", "previous_secret")
 
 
 class Command(BaseCommand):
-    """To be run once after a key was set, added in front, or before one is taken away."""
+    """Run it after a key was added in front, and before an old one is removed."""
 
     help = (
         "Encrypts every stored secret with the first of LTI_PROVIDER_ENCRYPTION_KEYS, plain ones "

@@ -1,8 +1,12 @@
-"""The one door from this site to an LMS: where it may lead, how long, and how much comes back.
+"""The one door from this site to other hosts: where it may lead, how long, and how much comes back.
 
 What an LMS names as its address is input. A host is resolved once, every address is checked, and
 the connection goes to a checked address; the certificate is verified for the name. There are no
 redirects, no proxies, no cookies and no compression.
+
+It stays on the standard library, seen in November 2026 (look again each year):
+``requests-hardened`` has no total deadline and no list of networks, ``urllib3`` no deadline over a
+slow answer, and ``httpx`` has had no release since 2024.
 """
 
 from __future__ import annotations
@@ -15,11 +19,12 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from email.message import Message
 from functools import cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lti_provider.origins import get_host, get_port
@@ -38,63 +43,89 @@ _SPECIAL = tuple(
     )
 )
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 Networks = Collection[IPv4Network | IPv6Network]
 
 
 class EgressError(Exception):
-    """Nothing came back. ``code`` is one of ``REASONS``; ``text`` names what it is about."""
+    """No usable answer came back.
 
-    def __init__(self, code: str, text: str = "", *, may_have_arrived: bool = False) -> None:
+    ``code`` is one of ``REASONS``, and ``text`` what that sentence is about. ``detail`` is what
+    the system says, for operators. ``may_have_arrived`` is False where the request was not sent.
+    """
+
+    def __init__(
+        self, code: str, text: str = "", *, detail: str = "", may_have_arrived: bool = False
+    ) -> None:
         self.code = code
         self.text = text
+        self.detail = detail or code
         self.may_have_arrived = may_have_arrived
         super().__init__(code)
 
 
 class Forbidden(EgressError):
-    """The message may not go there, and nothing was sent."""
+    """The request may not go there, and nothing was sent."""
 
 
 @dataclass(frozen=True, repr=False)
 class HttpAnswer:
-    """What an LMS sent back."""
+    """What came back. ``headers`` are asked for in any case; ``get_all`` returns repeated ones."""
 
     status: int
-    retry_after: str
+    headers: Message
     body: bytes
 
 
-def post(
+def request(
+    method: Method,
     url: str,
-    body: bytes,
-    headers: Mapping[str, str],
     *,
+    headers: Mapping[str, str],
+    body: bytes = b"",
     hosts: Collection[str],
     networks: Networks,
     timeout: float,
+    limit: int = BODY_LIMIT,
+    truncate: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> HttpAnswer:
-    """POST ``body`` to ``url`` within ``timeout`` seconds, names, handshakes and answer included.
+    """Send a request and read the answer in ``timeout`` seconds, name and handshake included.
 
-    Only to one of ``hosts``, and only to a public address or one in ``networks``. Raises
-    EgressError.
+    Only to one of ``hosts``, and only to a public address or one in ``networks``. A body of more
+    than ``limit`` bytes is an error, or is cut there with ``truncate``. Without ``tls``, the
+    authorities count that this machine trusts.
+
+    Raises EgressError, and ValueError for a header that HTTP cannot carry.
     """
     host = get_host(url)
-    if not host or host not in hosts:
+    if not host:
+        raise Forbidden("host_not_known", detail="this is not a plain http or https address")
+    if host not in hosts:
         raise Forbidden("host_not_known", host)
+    connection = _write_head(method, url, headers, len(body))
     deadline = _Deadline(timeout)
     may_have_arrived = False
     try:
-        with closing(_connect(url, networks, deadline)) as connected:
+        with closing(_connect(url, networks, deadline, tls)) as connected:
             may_have_arrived = True
-            return _exchange(connected, url, body, headers, deadline)
-    except TimeoutError:
-        raise EgressError("timeout", may_have_arrived=may_have_arrived) from None
-    except socket.gaierror:
-        raise EgressError("unknown_host", host) from None
-    except ssl.SSLCertVerificationError:
-        raise EgressError("certificate", host) from None
-    except (OSError, http.client.HTTPException):
-        raise EgressError("unreachable", may_have_arrived=may_have_arrived) from None
+            connection.sock = _TimedSocket(connected, deadline, limit)
+            connection.endheaders(body)
+            return _read_answer(connection.getresponse(), limit, truncate)
+    except (OSError, http.client.HTTPException) as error:
+        raise _explain_failure(error, host, may_have_arrived) from None
+
+
+def _explain_failure(error: Exception, host: str, may_have_arrived: bool) -> EgressError:
+    detail = f"{type(error).__name__}: {error}"
+    match error:
+        case TimeoutError():
+            return EgressError("timeout", detail=detail, may_have_arrived=may_have_arrived)
+        case socket.gaierror():
+            return EgressError("unknown_host", host, detail=detail)
+        case ssl.SSLCertVerificationError():
+            return EgressError("certificate", host, detail=error.verify_message)
+    return EgressError("unreachable", detail=detail, may_have_arrived=may_have_arrived)
 
 
 def is_public(address: str) -> bool:
@@ -113,11 +144,13 @@ class _Deadline:
     def left(self) -> float:
         left = self._ends - time.monotonic()
         if left <= 0:
-            raise TimeoutError
+            raise TimeoutError("timed out")
         return left
 
 
-def _connect(url: str, networks: Networks, deadline: _Deadline) -> socket.socket:
+def _connect(
+    url: str, networks: Networks, deadline: _Deadline, tls: ssl.SSLContext | None
+) -> socket.socket:
     parts = urlsplit(url)
     name, port = parts.hostname or "", get_port(url)
     allowed = [
@@ -132,7 +165,7 @@ def _connect(url: str, networks: Networks, deadline: _Deadline) -> socket.socket
         return plain
     plain.settimeout(deadline.left())
     try:
-        return _tls().wrap_socket(plain, server_hostname=name)
+        return (tls or _default_tls()).wrap_socket(plain, server_hostname=name)
     except BaseException:
         plain.close()
         raise
@@ -156,7 +189,7 @@ def _resolve(name: str, port: int, deadline: _Deadline) -> list[_Address]:
     try:
         answer = found.get(timeout=deadline.left())
     except Empty:
-        raise TimeoutError from None
+        raise TimeoutError("the name was not found in time") from None
     if isinstance(answer, UnicodeError):
         raise socket.gaierror(socket.EAI_NONAME) from None
     if isinstance(answer, OSError):
@@ -192,65 +225,77 @@ def _connect_to_first(addresses: list[_Address], deadline: _Deadline) -> socket.
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def _default_tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _exchange(
-    connected: socket.socket,
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    deadline: _Deadline,
-) -> HttpAnswer:
+def _write_head(
+    method: Method, url: str, headers: Mapping[str, str], length: int
+) -> http.client.HTTPConnection:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "")
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0)
     connection.auto_open = 0  # it must never look up a name by itself
-    connection.sock = _TimedSocket(connected, deadline)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.putrequest("POST", target, skip_host=True, skip_accept_encoding=True)
+    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     ours = {
         "Host": get_host(url),
         "Accept-Encoding": "identity",
         "Connection": "close",
-        "Content-Length": str(len(body)),
         "User-Agent": "django-pluggable-lti",
     }
+    if length or method in ("POST", "PUT"):
+        ours["Content-Length"] = str(length)
     for name, value in (ours | dict(headers)).items():
+        _write_header(connection, name, value)
+    return connection
+
+
+def _write_header(connection: http.client.HTTPConnection, name: str, value: str) -> None:
+    try:
         connection.putheader(name, value)
-    connection.endheaders(body)
-    response = connection.getresponse()
-    received = response.read(BODY_LIMIT + 1)
-    if len(received) > BODY_LIMIT:
-        raise EgressError("too_large", may_have_arrived=True)
-    if response.length:
-        raise http.client.IncompleteRead(received, response.length)
-    return HttpAnswer(response.status, response.headers.get("Retry-After", ""), received)
+    except ValueError:
+        # What it says repeats the value, which may be a secret.
+        raise ValueError(f"HTTP cannot carry this value of {name}.") from None
+
+
+def _read_answer(response: http.client.HTTPResponse, limit: int, truncate: bool) -> HttpAnswer:
+    body = response.read(limit + 1)
+    if len(body) > limit and not truncate:
+        raise _too_large()
+    if len(body) <= limit and response.length:
+        raise http.client.IncompleteRead(body, response.length)
+    return HttpAnswer(response.status, response.headers, body[:limit])
+
+
+def _too_large() -> EgressError:
+    return EgressError("too_large", detail="the answer is too large", may_have_arrived=True)
 
 
 class _TimedSocket:
     """As much of a socket as http.client needs, with one deadline over all of it."""
 
-    def __init__(self, connected: socket.socket, deadline: _Deadline) -> None:
+    def __init__(self, connected: socket.socket, deadline: _Deadline, limit: int) -> None:
         self._connected = connected
         self._deadline = deadline
+        self._limit = limit
 
     def sendall(self, data: bytes) -> None:
         self._connected.settimeout(self._deadline.left())
         self._connected.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._connected, self._deadline))
+        return io.BufferedReader(_TimedReader(self._connected, self._deadline, self._limit))
 
     def close(self) -> None:
-        """http.client closes before it has read the body; ``post`` closes for good."""
+        """http.client closes before it has read the body; ``request`` closes for good."""
 
 
 class _TimedReader(io.RawIOBase):
-    def __init__(self, connected: socket.socket, deadline: _Deadline) -> None:
+    def __init__(self, connected: socket.socket, deadline: _Deadline, limit: int) -> None:
         self._connected = connected
         self._deadline = deadline
-        self._left = _HEADER_LIMIT + BODY_LIMIT
+        # Twice: chunks have heads of their own.
+        self._left = _HEADER_LIMIT + 2 * limit
 
     def readable(self) -> bool:
         return True
@@ -260,5 +305,5 @@ class _TimedReader(io.RawIOBase):
         count = self._connected.recv_into(buffer)
         self._left -= count
         if self._left < 0:
-            raise EgressError("too_large", may_have_arrived=True)
+            raise _too_large()
         return count
