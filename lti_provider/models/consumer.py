@@ -508,7 +508,7 @@ class LtiConsumer(models.Model):
         return self.rotations - (use == self.SecretUse.PREVIOUS)
 
     @sensitive_variables()
-    def secrets_to_sign_with(self, rotation: int) -> list[str]:
+    def get_signing_secrets(self, rotation: int) -> list[str]:
         """The secret that came with ``rotation``, and while two are accepted, the other one."""
         previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
         (earlier,) = decrypt_all(previous)

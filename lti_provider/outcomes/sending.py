@@ -175,7 +175,7 @@ def _send_message(result: LtiResult, operation: Operation) -> HttpAnswer:
     consumer = result.lti_consumer
     # A second secret gets what the first one left of the time that a lease counts on.
     ends = time.monotonic() + conf.grade_timeout
-    for secret in consumer.secrets_to_sign_with(result.rotation):
+    for secret in consumer.get_signing_secrets(result.rotation):
         answer = _post_message(result, operation, secret, ends - time.monotonic())
         if judge_answer(answer).code != UNAUTHORIZED:
             break
