@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import time_machine
 from django.core.management import call_command
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -647,6 +647,23 @@ def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
     assert told == [("failed", State.FAILED, "unreachable")] * 3
     assert not old.exclude(state=State.FAILED).exists()
     assert LtiResult.objects.get(pk=fresh.pk).state == State.WAITING
+
+
+def test_a_score_that_comes_as_its_host_is_given_up_stays(lms, gradebook):
+    result = many(lms.consumer, gradebook.url, 1).get()
+    destination = destination_of(result)
+    comes = iter([result])
+
+    def submit_before_the_update(execute, sql, *statement):
+        if sql.startswith("UPDATE"):
+            for late in comes:
+                late.submit_score(0.9)
+        return execute(sql, *statement)
+
+    with connection.execute_wrapper(submit_before_the_update):
+        later = timezone.now() + timedelta(days=1)
+        assert LtiResult.objects.fail_unreachable(*destination, before=later) == []
+    assert LtiResult.objects.get().state == State.WAITING
 
 
 def test_an_old_score_is_tried_before_it_fails(lms, gradebook):

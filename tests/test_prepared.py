@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection, models
+from django.db import connections, models, router
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -11,6 +11,8 @@ from lti_provider.models.launch import LtiLaunchQuerySet
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db
+
+WRITTEN_TO = router.db_for_write(LtiLaunch)
 
 ALL = (
     "lti_consumer",
@@ -65,7 +67,7 @@ def test_a_prepared_read_finds_what_a_queryset_finds(launched: LtiLaunch) -> Non
     expected = LtiLaunch.objects.with_all().get()
     for _time in range(2):
         found = find(launched)
-        with CaptureQueriesContext(connection) as queries:
+        with CaptureQueriesContext(connections[WRITTEN_TO]) as queries:
             assert columns(found) == columns(expected)
             assert found.message == expected.message
             assert [columns(each) for each in related(found)] == [
@@ -73,13 +75,13 @@ def test_a_prepared_read_finds_what_a_queryset_finds(launched: LtiLaunch) -> Non
             ]
         assert len(queries) == 0
         assert not found._state.adding
-        assert found._state.db == "default"
+        assert found._state.db == WRITTEN_TO
 
 
 def test_what_a_launch_does_not_have_yet_is_none_and_costs_no_query(lms: FakeLms) -> None:
     lms.post(Client(), "content/")
     found = find(LtiLaunch.objects.get())
-    with CaptureQueriesContext(connection) as queries:
+    with CaptureQueriesContext(connections[WRITTEN_TO]) as queries:
         assert related(found) == [lms.consumer, None, None, None, None, None]
     assert len(queries) == 0
 
@@ -96,7 +98,7 @@ def test_no_row_is_none(launched: LtiLaunch) -> None:
 
 
 def test_a_read_asks_once(launched: LtiLaunch) -> None:
-    with CaptureQueriesContext(connection) as queries:
+    with CaptureQueriesContext(connections[WRITTEN_TO]) as queries:
         find(launched)
     assert len(queries) == 1
 
