@@ -18,7 +18,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
 
 from benchmarks.floor import FLOOR_SECRET, User
-from lti_provider.message import LaunchMessage, host_of
+from lti_provider.message import LaunchMessage
 from lti_provider.models import (
     LtiConsumer,
     LtiContext,
@@ -27,8 +27,9 @@ from lti_provider.models import (
     LtiResult,
     LtiUser,
 )
-from lti_provider.models.context import link_digest
+from lti_provider.models.context import digest_link
 from lti_provider.models.digest import digest
+from lti_provider.origins import get_host
 from lti_provider.testing import PROFILES, sign_launch
 
 HOST = "tool.example"
@@ -197,7 +198,7 @@ class Bench:
                     user_digest=digest(user),
                     link_digest=digest(message.context_id, link),
                     service_url=message.outcome_service_url,
-                    service_host=host_of(message.outcome_service_url),
+                    service_host=get_host(message.outcome_service_url),
                     sourcedid=message.result_sourcedid,
                     accepts=",".join(message.outcome_data_accepted),
                 )
@@ -217,7 +218,7 @@ class Bench:
             nonce_digest=secrets.token_hex(32),
             handle_digest=secrets.token_hex(32),
             user_digest=digest(user),
-            link_digest=link_digest(message),
+            link_digest=digest_link(message),
             message_pairs=kept.pairs,
             target="/content/quiz/1/",
         )

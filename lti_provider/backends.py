@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
-def lti_backend() -> LtiBackend:
+def get_lti_backend() -> LtiBackend:
     """The site's LtiBackend. Raises ImproperlyConfigured if it has none."""
     for backend in get_backends():
         if isinstance(backend, LtiBackend):
@@ -43,7 +43,7 @@ class LtiBackend(BaseBackend):
     """Finds or makes the account of a launch.
 
     Override ``create_user`` for a user model that needs more than a username, ``update_user`` to
-    keep other data of a launch, ``find_account`` and ``may_connect`` for rules of your own about
+    keep other data of a launch, ``find_account`` and ``may_connect`` for your own rules about
     which account may be connected. None may grant permissions: an LMS is not your site's admin.
     """
 
@@ -62,7 +62,7 @@ class LtiBackend(BaseBackend):
         if launch.needs_account:
             raise UserAccountRequired
         if launch.lti_user is None:
-            launch.lti_user = self._first_launch(launch)
+            launch.lti_user = self._create_lti_user(launch)
         user: AbstractBaseUser = launch.lti_user.user
         if not getattr(user, "is_active", True):
             raise UserInactive
@@ -78,13 +78,13 @@ class LtiBackend(BaseBackend):
         staff, its *Staff accounts*. The session ends for good; the account's other sessions go on.
         Where no request is being served, every connection of the account has to stand.
         """
-        users = _accounts(get_user_model()).filter(pk=user_id)
+        users = _get_accounts(get_user_model()).filter(pk=user_id)
         session = sessions.find_session(user_id)
         sign_in = sessions.SignIn.read(session) if session is not None else None
         if session is not None and sign_in is None:
             user = users.first()
             return user if getattr(user, "is_active", True) else None
-        user = users.annotate(lti_allows_staff=_allows_staff(sign_in)).first()
+        user = users.annotate(lti_allows_staff=_build_allows_staff(sign_in)).first()
         if user is not None and _may_go_on(user, user.lti_allows_staff):
             return user
         if session is not None:
@@ -100,16 +100,18 @@ class LtiBackend(BaseBackend):
         """
         model = get_user_model()
         name = model.get_email_field_name()
-        sent = _normal(launch.message.email)
+        sent = _normalize_email(launch.message.email)
         if not sent or not _has_field(model, name):
             return None
         # Letters beyond ASCII are compared here: no two databases fold them alike.
         spellings = models.Q(**{f"{name}__iexact": sent}) | models.Q(**{f"{name}__regex": "[^ -~]"})
-        users = _accounts(model).annotate(lti_made=_is_made_by_launch("pk")).filter(spellings)
+        users = (
+            _get_accounts(model).annotate(lti_made=_build_made_by_launch("pk")).filter(spellings)
+        )
         found = [
             user
             for user in users
-            if _normal(getattr(user, name)) == sent
+            if _normalize_email(getattr(user, name)) == sent
             and getattr(user, "is_active", True)
             and (user.has_usable_password() or not user.lti_made)
         ]
@@ -143,25 +145,28 @@ class LtiBackend(BaseBackend):
         where nothing is ever delivered. Called inside a transaction. Raises ImproperlyConfigured
         if the user model has no text field to put a random name in.
         """
-        user = self._new_user()
+        user = self._build_user()
         # What update_user would store goes along, which saves an update.
-        known = [_set_if_changed(user, name, text) for name, text in _sent(user, launch).items()]
+        known = [
+            _set_if_changed(user, name, text)
+            for name, text in _get_personal_data(user, launch).items()
+        ]
         if any(known):
             try:
                 with transaction.atomic(using=router.db_for_write(type(user))):
                     user.save(force_insert=True)
             except IntegrityError:
-                # A unique e-mail that another account has; update_user stores the rest.
-                user = self._new_user()
+                # A different account has this unique e-mail; update_user stores the rest.
+                user = self._build_user()
             else:
                 return user
         user.save(force_insert=True)
         return user
 
-    def _new_user(self) -> AbstractBaseUser:
+    def _build_user(self) -> AbstractBaseUser:
         model: Any = get_user_model()
-        names = {model.USERNAME_FIELD, *_unique_email(model)}
-        user: AbstractBaseUser = model(**{name: self._random_name(model, name) for name in names})
+        names = {model.USERNAME_FIELD, *_find_unique_email(model)}
+        user: AbstractBaseUser = model(**{name: self._generate_name(model, name) for name in names})
         user.set_unusable_password()
         return user
 
@@ -170,9 +175,9 @@ class LtiBackend(BaseBackend):
 
         Called at every launch, on accounts that launches made.
         """
-        _store(user, _sent(user, launch))
+        _store_personal_data(user, _get_personal_data(user, launch))
 
-    def _first_launch(self, launch: LtiLaunch) -> LtiUser:
+    def _create_lti_user(self, launch: LtiLaunch) -> LtiUser:
         lti_user = LtiUser(
             lti_consumer=launch.lti_consumer,
             lti_user_id=launch.message.user_id,
@@ -193,7 +198,7 @@ class LtiBackend(BaseBackend):
             return faster
         return lti_user
 
-    def _random_name(self, model: Any, field_name: str) -> str:
+    def _generate_name(self, model: Any, field_name: str) -> str:
         field = model._meta.get_field(field_name)
         name = f"lti-{secrets.token_hex(12)}"
         if isinstance(field, models.EmailField):
@@ -206,13 +211,13 @@ class LtiBackend(BaseBackend):
         )
 
 
-def _accounts(model: Any) -> models.QuerySet[Any]:
+def _get_accounts(model: Any) -> models.QuerySet[Any]:
     # A replica may not have the account of a launch of this moment.
     accounts: models.QuerySet[Any] = model._default_manager.using(router.db_for_write(model))
     return accounts
 
 
-def _allows_staff(sign_in: sessions.SignIn | None) -> models.Subquery:
+def _build_allows_staff(sign_in: sessions.SignIn | None) -> models.Subquery:
     """*Staff accounts* of the consumer that a session stands on, NULL if it stands no more."""
     people: models.QuerySet[LtiUser] = LtiUser.objects.filter(user=models.OuterRef("pk"))
     if sign_in is not None:
@@ -235,7 +240,7 @@ def _check_staff(user: AbstractBaseUser, launch: LtiLaunch) -> None:
         raise StaffAccount
 
 
-def _normal(address: str | None) -> str:
+def _normalize_email(address: str | None) -> str:
     # Folding may undo the normal form, as in U+0345.
     folded = unicodedata.normalize("NFKC", address or "").casefold()
     return unicodedata.normalize("NFKC", folded)
@@ -245,13 +250,13 @@ def _has_field(model: type[models.Model], name: str) -> bool:
     return any(field.name == name for field in model._meta.get_fields())
 
 
-def _is_made_by_launch(user: str) -> models.Q:
+def _build_made_by_launch(user: str) -> models.Q:
     anonymous = LtiUser.objects.filter(user=models.OuterRef(user), connected_at__isnull=True)
     left = LtiConnectionEvent.objects.filter(former_user=models.OuterRef(user))
     return models.Q(models.Exists(anonymous)) | models.Q(models.Exists(left))
 
 
-def _unique_email(model: Any) -> list[str]:
+def _find_unique_email(model: Any) -> list[str]:
     name = model.get_email_field_name()
     try:
         field = model._meta.get_field(name)
@@ -260,7 +265,7 @@ def _unique_email(model: Any) -> list[str]:
     return [name] if field.unique and not field.null else []
 
 
-def _sent(user: AbstractBaseUser, launch: LtiLaunch) -> dict[str, str]:
+def _get_personal_data(user: AbstractBaseUser, launch: LtiLaunch) -> dict[str, str]:
     kept = launch.lti_consumer.personal_data_kept
     sent: dict[str, str] = {}
     if kept is not PersonalData.NONE:
@@ -273,7 +278,7 @@ def _sent(user: AbstractBaseUser, launch: LtiLaunch) -> dict[str, str]:
     return sent
 
 
-def _store(user: AbstractBaseUser, sent: dict[str, str]) -> None:
+def _store_personal_data(user: AbstractBaseUser, sent: dict[str, str]) -> None:
     changed = [name for name, text in sent.items() if _set_if_changed(user, name, text)]
     if not changed:
         return
@@ -281,11 +286,11 @@ def _store(user: AbstractBaseUser, sent: dict[str, str]) -> None:
         with transaction.atomic(using=router.db_for_write(type(user), instance=user)):
             user.save(update_fields=changed)
     except IntegrityError:
-        # A unique e-mail that another account has: the person is launched without it.
+        # A different account has this unique e-mail: the person is launched without it.
         user.refresh_from_db(fields=changed)
         if len(changed) > 1:
             for name in changed:
-                _store(user, {name: sent[name]})
+                _store_personal_data(user, {name: sent[name]})
 
 
 def _set_if_changed(user: AbstractBaseUser, name: str, text: str) -> bool:
@@ -297,7 +302,7 @@ def _set_if_changed(user: AbstractBaseUser, name: str, text: str) -> bool:
         return False
     if name == get_user_model().USERNAME_FIELD:
         return False
-    # A name may be cut, an address would become another one.
+    # A name may be cut; a cut address would be a different one.
     whole = isinstance(field, models.EmailField)
     try:
         value = field.clean(text if whole else text[: field.max_length], user)

@@ -20,7 +20,7 @@ _LTICM = "http://www.imsglobal.org/xsd/imslticm_v1p0"
 _LTICP = "http://www.imsglobal.org/xsd/imslticp_v1p0"
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _SCHEMAS = "http://www.imsglobal.org/xsd/lti/ltiv1p0"
-_SCHEMA_OF = {
+_SCHEMA_BY_NAMESPACE = {
     _CC: f"{_SCHEMAS}/imslticc_v1p0.xsd",
     _BLTI: f"{_SCHEMAS}/imsbasiclti_v1p0p1.xsd",
     _LTICM: f"{_SCHEMAS}/imslticm_v1p0.xsd",
@@ -55,12 +55,12 @@ class Cartridge:
         """The file for one launch URL, which is absolute; a placement's ``url`` may be relative."""
         host = urlsplit(launch_url).netloc
         root = ElementTree.Element(f"{{{_CC}}}cartridge_basiclti_link")
-        locations = " ".join(f"{name} {schema}" for name, schema in _SCHEMA_OF.items())
+        locations = " ".join(f"{name} {schema}" for name, schema in _SCHEMA_BY_NAMESPACE.items())
         root.set(f"{{{_XSI}}}schemaLocation", locations)
         # In the order of the schema.
-        _add(root, "title", self.title or host)
+        _add_element(root, "title", self.title or host)
         if description := self.description or (host if self.title else ""):
-            _add(root, "description", description)
+            _add_element(root, "description", description)
         if self.custom:
             _add_properties(ElementTree.SubElement(root, f"{{{_BLTI}}}custom"), self.custom)
         self._add_canvas(root, launch_url, host)
@@ -85,14 +85,14 @@ class Cartridge:
             _add_properties(placed, {"enabled": True, **absolute})
 
 
-def _add(parent: ElementTree.Element, name: str, text: str) -> None:
+def _add_element(parent: ElementTree.Element, name: str, text: str) -> None:
     ElementTree.SubElement(parent, f"{{{_BLTI}}}{name}").text = text
 
 
 def _add_url(parent: ElementTree.Element, name: str, url: str) -> None:
-    _add(parent, name, url)
+    _add_element(parent, name, url)
     if url.startswith("https:"):
-        _add(parent, f"secure_{name}", url)
+        _add_element(parent, f"secure_{name}", url)
 
 
 def _add_properties(parent: ElementTree.Element, properties: Mapping[str, Option]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,8 +20,8 @@ from lti_provider.cartridge import PRIVACY_LEVELS
 from lti_provider.conf import SETTINGS, given_settings
 from lti_provider.middleware import LtiFrameMiddleware
 from lti_provider.models.secret import encrypt
+from lti_provider.origins import is_path
 
-_PATH = re.compile(r"/[^\s?#\\]*")
 _PER_PROCESS_CACHES = (
     "django.core.cache.backends.locmem.LocMemCache",
     "django.core.cache.backends.dummy.DummyCache",
@@ -206,7 +205,7 @@ def _check_keys() -> Iterator[CheckMessage]:
 
 def _check_paths(paths: Iterable[str]) -> Iterator[CheckMessage]:
     for path in paths:
-        if not _PATH.fullmatch(path):
+        if not is_path(path):
             yield Error(
                 f"LTI_PROVIDER_LAUNCHABLE_PATHS names {path!r}, which is not a path.",
                 hint="Write paths from the site's root, such as '/courses/', without scheme, "

@@ -1,4 +1,4 @@
-"""Views that only launches may open."""
+"""Decorators for views that only launches may open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from lti_provider.frames import FrameMarker
 from lti_provider.message import Role
 from lti_provider.models import LtiLaunch
-from lti_provider.pages import lost_session, wrong_role
+from lti_provider.pages import render_lost_session, render_wrong_role
 
 ViewFunction = Callable[..., Any]
 Check = Callable[[HttpRequest, LtiLaunch | None], HttpResponseBase | None]
@@ -23,9 +23,9 @@ def launch_required(view: ViewFunction) -> ViewFunction:
     """Show a page that leads back to the course to whoever comes without a launch."""
 
     def check(request: HttpRequest, launch: LtiLaunch | None) -> HttpResponseBase | None:
-        return None if launch is not None else lost_session(_way_back(request))
+        return None if launch is not None else render_lost_session(_find_way_back(request))
 
-    return _checked(view, check)
+    return _add_check(view, check)
 
 
 def role_required(*roles: Role) -> Callable[[ViewFunction], ViewFunction]:
@@ -33,19 +33,19 @@ def role_required(*roles: Role) -> Callable[[ViewFunction], ViewFunction]:
 
     def check(request: HttpRequest, launch: LtiLaunch | None) -> HttpResponseBase | None:
         if launch is None:
-            return lost_session(_way_back(request))
-        return None if any(map(launch.has_role, roles)) else wrong_role(launch)
+            return render_lost_session(_find_way_back(request))
+        return None if any(map(launch.has_role, roles)) else render_wrong_role(launch)
 
-    return lambda view: _checked(view, check)
+    return lambda view: _add_check(view, check)
 
 
-def _way_back(request: HttpRequest) -> str | None:
+def _find_way_back(request: HttpRequest) -> str | None:
     # A frame still knows whose it is when its session has ended.
     marker = FrameMarker.read(request)
     return marker.origins[0] if marker and marker.origins else None
 
 
-def _checked(view: ViewFunction, check: Check) -> ViewFunction:
+def _add_check(view: ViewFunction, check: Check) -> ViewFunction:
     @wraps(view)
     def sync_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return check(request, cast("Any", request).lti) or view(request, *args, **kwargs)

@@ -27,7 +27,7 @@ from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from lti_provider.message import host_of
+from lti_provider.origins import get_host, get_port
 
 BODY_LIMIT = 64 * 1024
 _HEADER_LIMIT = 64 * 1024
@@ -98,7 +98,7 @@ def request(
 
     Raises EgressError, and ValueError for a header that HTTP cannot carry.
     """
-    host = host_of(url)
+    host = get_host(url)
     if not host:
         raise Forbidden("host_not_known", detail="this is not a plain http or https address")
     if host not in hosts:
@@ -152,7 +152,7 @@ def _connect(
     url: str, networks: Networks, deadline: _Deadline, tls: ssl.SSLContext | None
 ) -> socket.socket:
     parts = urlsplit(url)
-    name, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
+    name, port = parts.hostname or "", get_port(url)
     allowed = [
         address
         for address in _resolve(name, port, deadline)
@@ -238,7 +238,7 @@ def _write_head(
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     ours = {
-        "Host": host_of(url),
+        "Host": get_host(url),
         "Accept-Encoding": "identity",
         "Connection": "close",
         "User-Agent": "django-pluggable-lti",

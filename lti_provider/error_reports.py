@@ -1,4 +1,4 @@
-"""Error reports and debug pages that hold nothing of what an LMS posted."""
+"""Keeps what an LMS posted out of error reports and debug pages."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class LaunchReporterFilter(SafeExceptionReporterFilter):
         return dict.fromkeys(names, self.cleansed_substitute)
 
 
-def filter_of(request: HttpRequest) -> SafeExceptionReporterFilter:
-    """The filter of a request that no view of ours has in hand, such as of a host not allowed."""
+def get_filter(request: HttpRequest) -> SafeExceptionReporterFilter:
+    """The filter of a request that does not reach our views, such as one of a wrong host."""
     if "oauth_consumer_key" in request.POST:
         return LaunchReporterFilter()
     return get_default_exception_reporter_filter()

@@ -304,7 +304,7 @@ class AccountMismatch(ConnectionRefused):
 
 
 class AlreadyConnected(ConnectionRefused):
-    """The account, or the person, is connected to another one at this consumer."""
+    """The account or the person has a different connection at this consumer."""
 
     code = "already_connected"
     public_text = _(
@@ -374,7 +374,7 @@ class LaunchUsed(EnterRefused):
 
 
 class OtherBrowser(EnterRefused):
-    """The handle belongs to another browser."""
+    """The handle belongs to a different browser."""
 
     code = "other_browser"
     public_text = _(

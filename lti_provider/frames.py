@@ -39,27 +39,27 @@ _FRAMES = frozenset({"iframe", "frame", "embed", "object"})
 
 def may_be_framed(request: HttpRequest) -> bool:
     """Whether a navigation may be shown in a frame: browsers say so only to secure origins."""
-    return _destination(request, "iframe") in _FRAMES
+    return _get_destination(request, "iframe") in _FRAMES
 
 
 def may_be_top_level(request: HttpRequest) -> bool:
     """Whether a navigation may fill a window."""
-    return _destination(request, "document") == "document"
+    return _get_destination(request, "document") == "document"
 
 
 def may_be_embedded(request: HttpRequest) -> bool:
     """Whether a request of any kind may come from a frame: all but a window's navigation."""
-    return _destination(request, "iframe") != "document"
+    return _get_destination(request, "iframe") != "document"
 
 
-def _destination(request: HttpRequest, unsaid: str) -> str:
+def _get_destination(request: HttpRequest, unsaid: str) -> str:
     # ``request.headers`` would read all the others too.
     return str(request.META.get("HTTP_SEC_FETCH_DEST", unsaid))
 
 
 @dataclass(frozen=True)
 class FrameMarker:
-    """What a framed jar knows: whose launch it is and which origins may frame its pages."""
+    """The marker cookie: whose launch a frame shows, and which origins may frame its pages."""
 
     consumer: str
     return_origin: str
@@ -67,8 +67,8 @@ class FrameMarker:
     issued_at: int = field(default_factory=lambda: int(time.time()), compare=False)
 
     @classmethod
-    def of(cls, launch: LtiLaunch) -> Self:
-        """The marker that a launch leaves."""
+    def from_launch(cls, launch: LtiLaunch) -> Self:
+        """The marker of a launch's frame."""
         return_origin = launch.message.return_origin or ""
         return cls(str(launch.lti_consumer_id), return_origin, launch.frame_origins)
 
@@ -100,27 +100,26 @@ class FrameMarker:
         """The marker with the origins that the consumer has now, in one read."""
         active = LtiConsumer.objects.filter(pk=self.consumer, is_active=True)
         consumer = active.only("frame_origins").first()
-        origins = consumer.origins_with(self.return_origin) if consumer is not None else ()
+        origins = consumer.get_frame_origins(self.return_origin) if consumer is not None else ()
         return type(self)(self.consumer, self.return_origin, origins)
 
     def set_cookie(self, request: HttpRequest, response: HttpResponseBase) -> None:
-        """Leave the marker in the frame's jar, if that does not hold it already."""
+        """Set the marker's cookie, unless the browser has it already."""
         known = self.read(request)
         if self == known and not known.is_stale:
             return
         content = [self.consumer, self.return_origin, self.issued_at, *self.origins]
         value = signing.dumps(content, salt=_SALT, compress=True)
         response.set_cookie(MARKER_COOKIE, value, secure=True, httponly=True, samesite="None")
-        partition(response, [MARKER_COOKIE])
+        partition_cookies(response, [MARKER_COOKIE])
 
 
-def take_over(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:
-    """Make this frame's jar the launch's.
+def mark_frame(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:
+    """Set the launch's marker in this frame, and end the session of a different consumer there.
 
-    A jar may hold the session of another consumer on the same site: it goes with its marker, else
-    this consumer could frame that session's pages.
+    Otherwise this consumer could frame the pages of that session.
     """
-    before, now = FrameMarker.read(request), FrameMarker.of(launch)
+    before, now = FrameMarker.read(request), FrameMarker.from_launch(launch)
     if before is not None and before.consumer != now.consumer:
         # SessionMiddleware deletes the cookie of a session that is empty. If only the response
         # deleted it, SESSION_SAVE_EVERY_REQUEST would bring it back.
@@ -136,7 +135,7 @@ class PartitionedMorsel(StrMorsel):
         return text if text.endswith("; Partitioned") else f"{text}; Partitioned"
 
 
-def partition(response: HttpResponseBase, names: Iterable[str] | None = None) -> None:
+def partition_cookies(response: HttpResponseBase, names: Iterable[str] | None = None) -> None:
     """Make cookies of ``response``, deletions too, belong to the frame they are set in.
 
     ``SameSite=None; Secure; Partitioned`` on the cookies named, or on all of them.
@@ -152,27 +151,32 @@ def partition(response: HttpResponseBase, names: Iterable[str] | None = None) ->
         dict.__setitem__(response.cookies, name, morsel)
 
 
-def bind(request: HttpRequest, response: HttpResponseBase, handle: str, path: str) -> None:
+def bind_handle(request: HttpRequest, response: HttpResponseBase, handle: str, path: str) -> None:
     """Bind a handle to the browser that launched, so that a mailed link is worth nothing.
 
     ``path`` is the handle's own, so launches in several tabs do not meet.
     """
     if may_be_top_level(request):
-        bind_top_level(request, response, handle, path)
+        bind_handle_top_level(request, response, handle, path)
     if may_be_framed(request):
         response.set_cookie(
-            _BOUND_FRAMED, _binding(handle), path=path, secure=True, httponly=True, samesite="None"
+            _BOUND_FRAMED,
+            _sign_handle(handle),
+            path=path,
+            secure=True,
+            httponly=True,
+            samesite="None",
         )
-        partition(response, [_BOUND_FRAMED])
+        partition_cookies(response, [_BOUND_FRAMED])
 
 
-def bind_top_level(
+def bind_handle_top_level(
     request: HttpRequest, response: HttpResponseBase, handle: str, path: str
 ) -> None:
     """Bind a handle to the browser of a window."""
     response.set_cookie(
         _BOUND_TOP_LEVEL,
-        _binding(handle),
+        _sign_handle(handle),
         path=path,
         secure=request.is_secure(),
         httponly=True,
@@ -191,17 +195,17 @@ def is_bound_top_level(request: HttpRequest, handle: str) -> bool:
 
 
 def _is_bound_by(cookie: str, request: HttpRequest, handle: str) -> bool:
-    return constant_time_compare(request.COOKIES.get(cookie, ""), _binding(handle))
+    return constant_time_compare(request.COOKIES.get(cookie, ""), _sign_handle(handle))
 
 
-def unbind(request: HttpRequest, response: HttpResponseBase, path: str) -> None:
-    """Forget a handle that was used."""
+def unbind_handle(request: HttpRequest, response: HttpResponseBase, path: str) -> None:
+    """Delete the cookies of a handle that was used."""
     for name in (_BOUND_TOP_LEVEL, _BOUND_FRAMED):
         if name in request.COOKIES:
             response.delete_cookie(name, path=path)
 
 
-def _binding(handle: str) -> str:
+def _sign_handle(handle: str) -> str:
     return salted_hmac(f"{_SALT}.handle", handle, algorithm="sha256").hexdigest()
 
 
@@ -210,24 +214,24 @@ def forbid_framing(response: HttpResponseBase) -> None:
     response.headers["X-Frame-Options"] = "DENY"
 
 
-def notice_refusal(view: Callable[..., Any]) -> Callable[..., Any]:
-    """``view``, of whose responses ``refuses_framing`` tells what the view itself said.
+def record_framing_refusals(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``view``, so that ``refuses_framing`` knows what the view itself said.
 
-    In the finished response a page's own refusal looks like what middleware adds to every page.
+    In the finished response, a view's own refusal looks like what middleware adds to every page.
     """
 
     @wraps(view)
     def sync_view(*args: Any, **kwargs: Any) -> Any:
-        return _notice(view(*args, **kwargs))
+        return _record_framing_refusal(view(*args, **kwargs))
 
     @wraps(view)
     async def async_view(*args: Any, **kwargs: Any) -> Any:
-        return _notice(await view(*args, **kwargs))
+        return _record_framing_refusal(await view(*args, **kwargs))
 
     return async_view if iscoroutinefunction(view) else sync_view
 
 
-def _notice(response: Any) -> Any:
+def _record_framing_refusal(response: Any) -> Any:
     if isinstance(response, HttpResponseBase) and _lets_nobody_frame(response):
         setattr(response, _REFUSED, True)
     return response
@@ -239,7 +243,7 @@ def _lets_nobody_frame(response: HttpResponseBase) -> bool:
     # Django's csp_override leaves a policy that its middleware writes later.
     sources = (getattr(response, "_csp_config", None) or {}).get("frame-ancestors", ())
     header = response.headers.get("Content-Security-Policy", "")
-    named = [word for policy in header.split(",") for word in _ancestors_of(policy)]
+    named = [word for policy in header.split(",") for word in _find_frame_ancestors(policy)]
     return "'none'" in sources or any(
         set(directive.lower().split()[1:]) <= {"'none'"} for directive in named
     )
@@ -259,23 +263,23 @@ def allow_framing(response: HttpResponseBase, origins: Iterable[str]) -> None:
     ancestors = " ".join(("frame-ancestors", "'self'", *origins))
     header = response.headers.get("Content-Security-Policy", "")
     policies = [policy.strip() for policy in header.split(",") if policy.strip()]
-    if not any(map(_ancestors_of, policies)):
+    if not any(map(_find_frame_ancestors, policies)):
         policies.append(ancestors)
-    edited = [_with_ancestors(policy, ancestors) for policy in policies]
+    edited = [_replace_frame_ancestors(policy, ancestors) for policy in policies]
     response.headers["Content-Security-Policy"] = ", ".join(edited)
     if response.has_header("X-Frame-Options"):
         del response.headers["X-Frame-Options"]
 
 
-def _with_ancestors(policy: str, ancestors: str) -> str:
-    named = _ancestors_of(policy)
+def _replace_frame_ancestors(policy: str, ancestors: str) -> str:
+    named = _find_frame_ancestors(policy)
     return ";".join(
         directive.replace(directive.strip(), ancestors) if directive in named else directive
         for directive in policy.split(";")
     )
 
 
-def _ancestors_of(policy: str) -> list[str]:
+def _find_frame_ancestors(policy: str) -> list[str]:
     return [
         directive
         for directive in policy.split(";")

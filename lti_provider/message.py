@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import ClassVar, Self
-from urllib.parse import SplitResult, urlsplit
 
 from django.utils.text import format_lazy
 from django.utils.translation import get_supported_language_variant
@@ -21,6 +20,7 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
+from lti_provider.origins import get_origin, is_http_url
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -44,7 +44,7 @@ _CORE_PREFIXES = (
     "content_item_",
 )
 _PERSONAL_NAMES = frozenset({"user_image", "custom_canvas_user_login_id"})
-# `$Canvas.module.id`, `$DataSubject.email.primary`: a variable that the LMS did not fill in.
+# `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
 _UNRESOLVED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
 
 
@@ -56,7 +56,7 @@ _EMPTY_LINK = _(
 
 
 class PersonalData(StrEnum):
-    """How much of a person a consumer lets us keep."""
+    """Which personal data a consumer lets us keep."""
 
     NONE = "none"
     NAME = "name"
@@ -74,7 +74,7 @@ _KEPT = {
 
 
 class RoleNamespace(StrEnum):
-    """Where a role holds (LTI 1.1 appendix A)."""
+    """The vocabulary of a role: course, institution or system (LTI 1.1 appendix A)."""
 
     CONTEXT = "urn:lti:role:ims/lis/"
     INSTITUTION = "urn:lti:instrole:ims/lis/"
@@ -147,18 +147,18 @@ class Role:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read one entry of ``roles``; an unknown one is kept and gives nothing."""
+        """Read one entry of ``roles``; an unknown one is kept and equals none of the constants."""
         for namespace in _HANDLES:
             if text[: len(namespace)].lower() == namespace.value:
-                return cls._in(namespace, text[len(namespace) :])
+                return cls._from_path(namespace, text[len(namespace) :])
         bare = text.partition("/")[0].lower()
         for namespace in _HANDLES:
             if (namespace, bare) in _CANONICAL:
-                return cls._in(namespace, text)
+                return cls._from_path(namespace, text)
         return cls(RoleNamespace.UNKNOWN, text)
 
     @classmethod
-    def _in(cls, namespace: RoleNamespace, path: str) -> Self:
+    def _from_path(cls, namespace: RoleNamespace, path: str) -> Self:
         name, _slash, sub_role = path.partition("/")
         return cls(namespace, _CANONICAL.get((namespace, name.lower()), name), sub_role)
 
@@ -201,7 +201,7 @@ def is_lti_name(name: str) -> bool:
 
 
 def is_personal_name(name: str, kept: PersonalData = PersonalData.NONE) -> bool:
-    """Whether a consumer that keeps ``kept`` keeps nothing of this parameter.
+    """Whether this parameter is personal and not kept under the policy ``kept``.
 
     What LTI does not define may hold anything about a person.
     """
@@ -290,7 +290,7 @@ class LaunchMessage:
 
     @property
     def identity_pairs(self) -> Pairs:
-        """Names and e-mail: what a person recognizes himself by when connecting an account."""
+        """Names and e-mail, shown to the person who connects an account."""
         shown = _NAME_PARAMETERS | {"lis_person_contact_email_primary"}
         return tuple(pair for pair in self.pairs if pair[0] in shown)
 
@@ -345,17 +345,17 @@ class LaunchMessage:
 
     @property
     def is_learner(self) -> bool:
-        """Learner in this context."""
+        """Whether the person is a learner in this context."""
         return self.has_role(Role.LEARNER)
 
     @property
     def is_instructor(self) -> bool:
-        """Instructor in this context; a professor elsewhere is not."""
+        """Whether the person is an instructor in this context; a role elsewhere does not count."""
         return self.has_role(Role.INSTRUCTOR)
 
     @property
     def is_course_staff(self) -> bool:
-        """Who runs this course in any way; an administrator elsewhere does not."""
+        """Whether the person runs this course in any role; a role elsewhere does not count."""
         return any(map(self.has_role, _COURSE_STAFF))
 
     @cached_property
@@ -418,19 +418,18 @@ class LaunchMessage:
         """
         name = "content_item_return_url" if self.is_selection else "launch_presentation_return_url"
         url = self.get(name)
-        return url if len(url) <= RETURN_URL_LENGTH and _split_http_url(url) else None
+        return url if len(url) <= RETURN_URL_LENGTH and is_http_url(url) else None
 
     @cached_property
     def return_origin(self) -> str | None:
         """Origin (RFC 6454) of ``return_url``."""
-        parts = _split_http_url(self.return_url or "")
-        return f"{parts.scheme}://{_host_and_port(parts)}" if parts else None
+        return get_origin(self.return_url or "") or None
 
     @property
     def outcome_service_url(self) -> str:
         """Where the LMS takes scores (LTI 1.1 §6): absolute and http(s), else empty."""
         url = self.get("lis_outcome_service_url")
-        return url if _split_http_url(url) else ""
+        return url if is_http_url(url) else ""
 
     @property
     def result_sourcedid(self) -> str:
@@ -446,39 +445,3 @@ class LaunchMessage:
 
     def __repr__(self) -> str:
         return f"<LaunchMessage of {len(self.pairs)} pairs>"
-
-
-def host_of(url: str) -> str:
-    """The host of an http(s) URL in lower case, with its port if that is not the scheme's.
-
-    Empty for what is no plain absolute URL.
-    """
-    parts = _split_http_url(url)
-    return _host_and_port(parts) if parts else ""
-
-
-_HTTP_URL = re.compile(r"https?://[\x21\x23-\x3b\x3d\x3f-\x5b\x5d-\x7e]+", re.IGNORECASE)
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
-
-
-# A launch asks of its two URLs again and again, and the next one often has the same.
-@lru_cache(maxsize=256)
-def _split_http_url(url: str) -> SplitResult | None:
-    # A browser reads a backslash as a slash and drops tabs: what is not plain is not followed.
-    if not _HTTP_URL.fullmatch(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        _port = parts.port
-    except ValueError:
-        return None
-    if parts.username is not None or not _HOST.fullmatch(parts.hostname or ""):
-        return None
-    return parts
-
-
-def _host_and_port(parts: SplitResult) -> str:
-    name = (parts.hostname or "").lower()
-    host = f"[{name}]" if ":" in name else name
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{host}:{parts.port}" if parts.port not in (None, default) else host

@@ -27,11 +27,11 @@ class LtiRequest(HttpRequest):
     @cached_property
     def lti(self) -> LtiLaunch | None:
         """The launch that this request belongs to, or None."""
-        return sessions.current_launch(self)
+        return sessions.find_current_launch(self)
 
     @property
     def resolver_match(self) -> ResolverMatch | None:
-        """As Django's; in a marked frame its view's own word on framing is noticed."""
+        """As Django's; in a marked frame it records whether the view refuses framing."""
         match: ResolverMatch | None = vars(self).get("resolver_match")
         return match
 
@@ -39,15 +39,15 @@ class LtiRequest(HttpRequest):
     def resolver_match(self, match: ResolverMatch | None) -> None:
         # The only place between the inner middleware and the view that a middleware can reach.
         if match is not None and frames.MARKER_COOKIE in self.COOKIES:
-            match.func = frames.notice_refusal(match.func)
+            match.func = frames.record_framing_refusals(match.func)
         vars(self)["resolver_match"] = match
 
     @cached_property
     def exception_reporter_filter(  # type: ignore[override]
         self,
     ) -> SafeExceptionReporterFilter:
-        """Hides a launch that fails in another middleware, before our view has it in hand."""
-        return error_reports.filter_of(self)
+        """Hides a launch that fails in a middleware, before it reaches our view."""
+        return error_reports.get_filter(self)
 
     async def alti(self) -> LtiLaunch | None:
         """``lti`` for async views."""
@@ -55,7 +55,7 @@ class LtiRequest(HttpRequest):
 
 
 @cache
-def _with_lti(request_class: type[HttpRequest]) -> type[HttpRequest]:
+def _get_lti_class(request_class: type[HttpRequest]) -> type[HttpRequest]:
     if issubclass(request_class, LtiRequest):  # It passes twice.
         return request_class
     return type(request_class.__name__, (LtiRequest, request_class), {})
@@ -78,24 +78,26 @@ class LtiFrameMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         plain: Any = request.__class__
-        request.__class__ = _with_lti(plain)
+        request.__class__ = _get_lti_class(plain)
         with sessions.serve(request):
             response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
-            return self._finish(request, response)
-        return self._afinish(request, response)
+            return self._finish_response(request, response)
+        return self._afinish_response(request, response)
 
-    async def _afinish(
+    async def _afinish_response(
         self, request: HttpRequest, response: Awaitable[HttpResponseBase]
     ) -> HttpResponseBase:
         with sessions.serve(request):
             awaited = await response
         marker = frames.FrameMarker.read(request)
         if marker is None or not marker.is_stale:
-            return self._finish(request, awaited)
-        return await sync_to_async(self._finish)(request, awaited)
+            return self._finish_response(request, awaited)
+        return await sync_to_async(self._finish_response)(request, awaited)
 
-    def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def _finish_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
         if isinstance(response, StreamingHttpResponse):
             sessions.keep_serving(request, response)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
@@ -103,7 +105,7 @@ class LtiFrameMiddleware:
         marker = frames.FrameMarker.read(request)
         if marker is None:
             return response
-        frames.partition(response)
+        frames.partition_cookies(response)
         if _may_be_framed(request, response, marker):
             if marker.is_stale:
                 marker = marker.renew()
@@ -118,7 +120,7 @@ def _may_be_framed(
 ) -> bool:
     if isinstance(response, Page) or frames.refuses_framing(response) or _is_never_framed(request):
         return False
-    # A jar may have lost the marker that its session came with, and have got another one.
+    # A browser may have lost the marker that its session came with, and have got a different one.
     return sessions.may_be_framed_by(request, marker.consumer)
 
 

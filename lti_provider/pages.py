@@ -1,7 +1,7 @@
-"""Our own pages: static, without cookies of ours, under a policy of their own.
+"""This app's own pages: static, without cookies, with their own Content-Security-Policy.
 
-They are rendered without the request, so no context processor touches the session, and with a
-Content-Security-Policy that names their one style, so a site's strict policy cannot break them.
+They are rendered without the request, so no context processor touches the session, and their policy
+names their one style, so a site's strict policy cannot break them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOBODY = "'none'"
 
 
 class Page(HttpResponse):
-    """A page of ours, which says itself who may frame it."""
+    """A page of this app, which says itself who may frame it."""
 
 
 def render_page(
@@ -53,7 +53,7 @@ def render_page(
         },
     )
     response = Page(content, status=status)
-    response.headers["Content-Security-Policy"] = _policy(style, code, frame_ancestors)
+    response.headers["Content-Security-Policy"] = _build_policy(style, code, frame_ancestors)
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cache-Control"] = "no-store"
     if frame_ancestors is ANYONE or frame_ancestors:
@@ -65,24 +65,24 @@ def render_page(
     return response
 
 
-def _policy(style: str, code: str, frame_ancestors: Iterable[str] | None) -> str:
-    directives = ["default-src 'none'", f"style-src {_hash(style)}", "base-uri 'none'"]
+def _build_policy(style: str, code: str, frame_ancestors: Iterable[str] | None) -> str:
+    directives = ["default-src 'none'", f"style-src {_build_hash_source(style)}", "base-uri 'none'"]
     if code:
-        directives += [f"script-src {_hash(code)}", "connect-src 'self'"]
+        directives += [f"script-src {_build_hash_source(code)}", "connect-src 'self'"]
     if frame_ancestors is not ANYONE:
         directives.append(f"frame-ancestors {' '.join(frame_ancestors) or _NOBODY}")
     return "; ".join(directives)
 
 
-def _hash(text: str) -> str:
+def _build_hash_source(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-def lost_session(back: str | None) -> HttpResponse:
-    """For a launched page that is opened without its launch; ``back`` leads to the LMS."""
+def render_lost_session(back: str | None) -> HttpResponse:
+    """The page for who opens a launched page without its launch; ``back`` leads to the LMS."""
     return render_page("lost_session", {"back": back}, status=403)
 
 
-def wrong_role(launch: LtiLaunch) -> HttpResponse:
-    """For a launched page that is not for this person's role in the course."""
+def render_wrong_role(launch: LtiLaunch) -> HttpResponse:
+    """The page for who has none of the roles that a launched page is for."""
     return render_page("wrong_role", {"back": launch.return_url}, status=403)

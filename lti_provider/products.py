@@ -1,4 +1,4 @@
-"""What administrators of the usual LMSs have to do there, and what their LMS calls it.
+"""LMS products: what an administrator has to do there, in the words of the product.
 
 The only source of these texts: the admin's set-up page and the learner's pages show them.
 """
@@ -161,7 +161,7 @@ _OTHER_EMAIL = _(
 )
 
 
-def email_setting(family: str) -> _StrPromise:
-    """What to change in an LMS that sends no e-mail, by its product family code."""
+def get_email_setting(family: str) -> _StrPromise:
+    """Which setting makes an LMS send e-mail addresses, by its product family code."""
     wanted = "".join(family.lower().split())
     return next((known.email for known in PRODUCTS if known.family == wanted), _OTHER_EMAIL)

@@ -1,4 +1,4 @@
-"""Whose request it is: what a session remembers of its launches, and where it comes from."""
+"""Sessions that launches made: sign in, remember launches, find the launch of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
 from django.db import models
@@ -19,6 +19,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from lti_provider.conf import conf
 from lti_provider.models import LtiLaunch, LtiUser
 from lti_provider.models.user import is_staff
+from lti_provider.origins import add_query, contains_path
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -127,24 +128,24 @@ def sign_in(
         request.session[SESSION_KEY] = user._meta.pk.value_to_string(user)
         login(request, cast("Any", user))
         backend = request.session[BACKEND_SESSION_KEY]
-        request.session[_SIGN_IN] = [backend, _lti_user_pk(launch), launch.session_epoch]
-    remember(request, launch)
+        request.session[_SIGN_IN] = [backend, _get_lti_user_pk(launch), launch.session_epoch]
+    remember_launch(request, launch)
 
 
-def is_made_by_launch(request: HttpRequest) -> bool:
+def is_launch_session(request: HttpRequest) -> bool:
     """Whether a launch made the session of ``request.user``, so that nobody signed in here."""
     return SignIn.read(request.session) is not None
 
 
-def remember(request: HttpRequest, launch: LtiLaunch) -> None:
+def remember_launch(request: HttpRequest, launch: LtiLaunch) -> None:
     """Add a launch to the session, the newest last; the oldest ones go."""
     path = unquote(urlsplit(launch.target).path)
-    remembered = [*_remembered(request), (launch.pk, path, _lti_user_pk(launch))]
+    remembered = [*_get_remembered(request), (launch.pk, path, _get_lti_user_pk(launch))]
     request.session[_KEY] = remembered[-conf.session_launches :]
     request.session[_CONSUMER] = str(launch.lti_consumer_id)
 
 
-def _lti_user_pk(launch: LtiLaunch) -> int:
+def _get_lti_user_pk(launch: LtiLaunch) -> int:
     # Whoever enters has one, or got one just now.
     return cast("LtiUser", launch.lti_user).pk
 
@@ -160,44 +161,41 @@ def may_be_framed_by(request: HttpRequest, consumer: str) -> bool:
     return bool(session.get(_CONSUMER) == consumer)
 
 
-def url_of(launch: LtiLaunch) -> str:
-    """The launch's page, with the parameter that names the launch."""
-    parts = urlsplit(launch.target)
-    named = f"{LAUNCH_PARAMETER}={launch.pk}"
-    query = f"{parts.query}&{named}" if parts.query else named
-    return urlunsplit(parts._replace(query=query))
+def get_page_url(launch: LtiLaunch) -> str:
+    """The URL of the launched page, with the parameter that names the launch."""
+    return add_query(launch.target, f"{LAUNCH_PARAMETER}={launch.pk}")
 
 
 def has_launches(request: HttpRequest) -> bool:
     """Whether a launch made this session."""
-    return bool(_remembered(request))
+    return bool(_get_remembered(request))
 
 
-def current_launch(request: HttpRequest) -> LtiLaunch | None:
+def find_current_launch(request: HttpRequest) -> LtiLaunch | None:
     """The launch that a request belongs to, in one read.
 
     The one that the URL names; without a name the one with the longest launched path that contains
     this path; else the latest. A name that this session does not know is nobody's launch.
     """
     named = request.GET.get(LAUNCH_PARAMETER)
-    pk = _current_pk(request) if named is None else _named_pk(request, named)
+    pk = _find_current_pk(request) if named is None else _parse_named_pk(request, named)
     if pk is None:
         return None
     launch = LtiLaunch.objects.with_all().filter(pk=pk).first()
     if launch is None or not _is_in_force(request, launch):
         return None
-    if all(pk != known for known, _path, _person in _remembered(request)):
+    if all(pk != known for known, _path, _person in _get_remembered(request)):
         if not _is_simultaneous(request, launch):
             return None
-        remember(request, launch)
+        remember_launch(request, launch)
     return launch
 
 
 def _is_in_force(request: HttpRequest, launch: LtiLaunch) -> bool:
     # All of it came with the launch's one read.
     person = launch.lti_user
-    # A connection that was ended and made anew is another one.
-    if person is None or launch.is_over or person.pk not in _people(request):
+    # A connection that was ended and made anew is a different one.
+    if person is None or launch.is_over or person.pk not in _get_people(request):
         return False
     user = person.user
     signed_in = request.session.get(SESSION_KEY) == user._meta.pk.value_to_string(user)
@@ -205,14 +203,14 @@ def _is_in_force(request: HttpRequest, launch: LtiLaunch) -> bool:
     return signed_in and may_sign_in and getattr(user, "is_active", True)
 
 
-def _people(request: HttpRequest) -> set[int]:
-    return {person for _pk, _path, person in _remembered(request)}
+def _get_people(request: HttpRequest) -> set[int]:
+    return {person for _pk, _path, person in _get_remembered(request)}
 
 
 def _is_simultaneous(request: HttpRequest, launch: LtiLaunch) -> bool:
     # Frames of one page enter at once. Each gets a session, or writes to the one that all have,
     # and what was written last stays.
-    remembered = [pk for pk, _path, _person in _remembered(request)]
+    remembered = [pk for pk, _path, _person in _get_remembered(request)]
     if launch.entered_at is None or len(remembered) >= conf.session_launches:
         return False
     known = LtiLaunch.objects.filter(pk__in=remembered, lti_consumer=launch.lti_consumer_id)
@@ -220,30 +218,30 @@ def _is_simultaneous(request: HttpRequest, launch: LtiLaunch) -> bool:
     return known.filter(entered_at__range=nearby).exists()
 
 
-def _named_pk(request: HttpRequest, named: str) -> int | None:
+def _parse_named_pk(request: HttpRequest, named: str) -> int | None:
     return int(named) if _PK.fullmatch(named) and has_launches(request) else None
 
 
-def _current_pk(request: HttpRequest) -> int | None:
-    remembered = _remembered(request)
+def _find_current_pk(request: HttpRequest) -> int | None:
+    remembered = _get_remembered(request)
     containing = [
         (len(path), order, pk)
         for order, (pk, path, _person) in enumerate(remembered)
-        if request.path == path or request.path.startswith(path.rstrip("/") + "/")
+        if contains_path(path, request.path)
     ]
     if containing:
         return max(containing)[2]
     return remembered[-1][0] if remembered else None
 
 
-def _remembered(request: HttpRequest) -> list[tuple[int, str, int]]:
+def _get_remembered(request: HttpRequest) -> list[tuple[int, str, int]]:
     # Launch, path and LtiUser.
     session = getattr(request, "session", None)
     return [tuple(kept) for kept in session.get(_KEY, ())] if session is not None else []
 
 
-def address_of(request: HttpRequest) -> str | None:
-    """The client's address as the server saw it, for the history; None if it is no IP address."""
+def get_client_address(request: HttpRequest) -> str | None:
+    """The client's IP address as the server saw it, for the history; None if it has none."""
     try:
         return str(ip_address(request.META.get("REMOTE_ADDR", "")))
     except ValueError:

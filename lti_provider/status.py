@@ -21,7 +21,7 @@ from lti_provider.exceptions import (
     StaleTimestamp,
 )
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.trial_launch import own_user_ids
+from lti_provider.trial_launch import get_trial_user_ids
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -60,7 +60,7 @@ class RecentLaunches:
     @classmethod
     def for_consumer(cls, consumer: LtiConsumer) -> RecentLaunches:
         """Read the last accepted launch and the last refusal of each code, trial launches aside."""
-        own = own_user_ids(consumer)
+        own = get_trial_user_ids(consumer)
         newest = LtiLaunch.objects.newest_refusals(consumer)
         refused = [launch for launch in newest.values() if launch.message.user_id not in own]
         return cls(

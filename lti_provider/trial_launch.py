@@ -1,4 +1,4 @@
-"""Launches of our own, to see what an LMS's would do.
+"""Trial launches: what this site sends to itself, to see what an LMS's launches would do.
 
 They are signed with the consumer's secret and go through the same door, as a person whom no LMS
 can name, in a course of their own. They teach no installation and carry no grade.
@@ -28,7 +28,7 @@ ROLES = (Role.LEARNER, Role.INSTRUCTOR, Role.TEACHING_ASSISTANT, Role.ADMINISTRA
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLaunch:
-    """One such launch; ``title`` is what course and person are called."""
+    """One trial launch; ``title`` names its course and its person."""
 
     consumer: LtiConsumer
     role: Role
@@ -48,7 +48,7 @@ class TrialLaunch:
 
     @property
     def fields(self) -> dict[str, str]:
-        """What an LMS would send."""
+        """The parameters that an LMS would send, without OAuth's."""
         name = self.role.name
         sent = {
             "lti_message_type": "basic-lti-launch-request",
@@ -91,8 +91,20 @@ class TrialLaunch:
         )
 
 
-def own_user_ids(consumer: LtiConsumer) -> frozenset[str]:
-    """The persons of our own launches of a consumer: they say nothing about its LMS."""
+def find_target(consumer: LtiConsumer | None) -> str:
+    """A path to launch: the consumer's first, else the first launchable one.
+
+    Blank for the default target, or if there is nothing to launch.
+    """
+    if consumer is not None and consumer.launch_target_list:
+        return consumer.launch_target_list[0]
+    if conf.default_target is None and conf.launchable_paths:
+        return conf.launchable_paths[0]
+    return ""
+
+
+def get_trial_user_ids(consumer: LtiConsumer) -> frozenset[str]:
+    """The ``user_id`` of every trial launch of a consumer: they say nothing about its LMS."""
     return frozenset(
         TrialLaunch(consumer=consumer, role=role, title=title).user_id
         for title in (TRY_IT, DOCTOR)

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
-from lti_provider.backends import LtiBackend, lti_backend
+from lti_provider.backends import LtiBackend, get_lti_backend
 from lti_provider.exceptions import AccountMismatch, ConnectionRefused
 from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.signals import (
@@ -833,7 +833,7 @@ def test_a_rule_is_asked_again_when_the_person_confirms(course, window, robin):
 def test_a_site_without_the_backend_is_told_what_to_add(settings):
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
     with pytest.raises(ImproperlyConfigured, match="LtiBackend"):
-        lti_backend()
+        get_lti_backend()
 
 
 # What is remembered of people

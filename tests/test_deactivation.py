@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from lti_provider.backends import LtiBackend
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
-from lti_provider.sessions import is_made_by_launch, serve
+from lti_provider.sessions import is_launch_session, serve
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db
@@ -172,10 +172,10 @@ def test_the_session_of_one_says_nothing_about_another(lms, other_lms, learner):
     lms.consumer.set_active(False)
     with serve(request):
         assert LtiBackend().get_user(account.pk) == account
-        assert is_made_by_launch(request)
+        assert is_launch_session(request)
         person = LtiUser.objects.get(lti_consumer=lms.consumer)
         assert LtiBackend().get_user(person.user_id) is None
-        assert not is_made_by_launch(request)
+        assert not is_launch_session(request)
 
 
 def test_expired_credentials_end_no_session(lms, learner):

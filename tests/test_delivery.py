@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from lti_provider.conf import conf
 from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
-from lti_provider.message import host_of
 from lti_provider.models import (
     Attempt,
     Destination,
@@ -29,6 +28,7 @@ from lti_provider.models import (
 )
 from lti_provider.models.result import compute_retry_delay
 from lti_provider.models.service_host import compute_pause
+from lti_provider.origins import get_host
 from lti_provider.outcomes import Deliverer, deliver_due, read_score, send_score, sending
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
@@ -94,12 +94,12 @@ def many(consumer, url, count, prefix="s", score=0.5):
             user_digest=f"{prefix}{number}",
             link_digest="link",
             service_url=url,
-            service_host=host_of(url),
+            service_host=get_host(url),
             sourcedid=f"{prefix}{number}",
         )
         for number in range(count)
     )
-    consumer.learn_outcome_host(host_of(url))
+    consumer.learn_outcome_host(get_host(url))
     mine = LtiResult.objects.filter(lti_consumer=consumer, user_digest__startswith=prefix)
     if score is not None:
         mine.submit(sending.Decimal(str(score)))

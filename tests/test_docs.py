@@ -148,6 +148,45 @@ def test_the_manuals_code_compiles_and_imports_what_exists(code):
             assert [name.name for name in node.names if not hasattr(module, name.name)] == []
 
 
+def public_names() -> dict[str, set[str]]:
+    return {
+        module.strip("`"): set(re.findall(r"`(\w+)`", names))
+        for module, names, _purpose in rows("Public names")
+    }
+
+
+def imported_names(code: str) -> set[tuple[str, str]]:
+    return {
+        (node.module, name.name)
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lti_provider")
+        for name in node.names
+    }
+
+
+def test_every_public_name_is_there():
+    for module, names in public_names().items():
+        assert [name for name in names if not hasattr(importlib.import_module(module), name)] == []
+
+
+def test_what_sites_are_taught_to_import_or_to_name_in_settings_is_public():
+    example = [path.read_text() for path in (ROOT / "example_project").rglob("*.py")]
+    taught = {found for code in [*PYTHON_BLOCKS, *example] for found in imported_names(code)}
+    assert taught
+    text = "\n".join([MANUAL, *example])
+    dotted = re.findall(r"""["'](lti_provider\.\w+)\.([A-Z]\w+)["']""", text)
+    assert dotted
+    labels = re.findall(r"""["']lti_provider\.([A-Z]\w+)["']""", text)
+    taught |= {*dotted, *(("lti_provider.models", label) for label in labels)}
+    public = {(module, name) for module, names in public_names().items() for name in names}
+    assert taught - public == set()
+
+
+def test_every_signal_is_public():
+    ours = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    assert public_names()[signals.__name__] == ours
+
+
 def test_there_are_five_steps():
     assert [int(number) for number, _text in STEPS] == [1, 2, 3, 4, 5]
     assert "migrate" in STEPS[4][1]

@@ -9,7 +9,8 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 
-from lti_provider.models import DataSubject, LtiConsumer, LtiLaunch, LtiUser
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
+from lti_provider.privacy import DataSubject
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 from tests.connecting import PASSWORD
@@ -28,7 +29,7 @@ def lms() -> FakeLms:
 def erase(consumer: LtiConsumer) -> None:
     """For a thread, which has a connection of its own."""
     try:
-        DataSubject.of_lms(consumer, CANARIES["user_id"]).erase()
+        DataSubject.from_lms(consumer, CANARIES["user_id"]).erase()
     finally:
         connection.close()
 
@@ -48,7 +49,7 @@ class Interruption:
         alone = not connection.in_atomic_block and not sql.startswith("BEGIN")
         if self.left <= 0 and alone and not self.erased:
             self.erased = True
-            DataSubject.of_lms(self.consumer, CANARIES["user_id"]).erase()
+            DataSubject.from_lms(self.consumer, CANARIES["user_id"]).erase()
         return answer
 
 

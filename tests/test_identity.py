@@ -409,7 +409,7 @@ class SchoolBackend(LtiBackend):
 class TakenBackend(LtiBackend):
     names = ["taken", "free"]
 
-    def _random_name(self, model, field_name: str) -> str:
+    def _generate_name(self, model, field_name: str) -> str:
         return self.names.pop(0)
 
 

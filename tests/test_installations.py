@@ -14,7 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from lti_provider.models import DataSubject, LtiConsumer, LtiInstallation, LtiLaunch
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
+from lti_provider.privacy import DataSubject
 from lti_provider.testing import FakeLms
 from tests.test_admin import change_url, form_of
 from tests.test_sql_counts import statements as statements_of
@@ -241,12 +242,12 @@ def test_an_installation_finds_its_consumer(admin_client, lms):
 def test_who_is_erased_accepted_nothing(admin_client, lms):
     launch(lms, SITE_ID)
     accept(admin_client)
-    person = DataSubject.of_account(get_user_model().objects.get(username="admin"))
+    person = DataSubject.from_account(get_user_model().objects.get(username="admin"))
     kept = {"lti_consumer": "Campus", "guid": SITE_ID}
     assert person.export()["installations"] == [kept]
     assert person.erase()["installations"] == 1
     assert person.export()["installations"] == []
-    assert DataSubject.of_lms(lms.consumer, "4").export()["installations"] == []
+    assert DataSubject.from_lms(lms.consumer, "4").export()["installations"] == []
     assert launch(lms, SITE_ID)
 
 

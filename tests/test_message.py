@@ -291,6 +291,8 @@ UNACCEPTABLE = [
     "https://lms.example/ä",
     'https://lms.example/"onload=x',
     "https://lms.example/<script>",
+    "https://-lms.example/",
+    "https://lms.example./",
     "https://lms%2eexample/",
     "https://*/",
     "https://'self'/",

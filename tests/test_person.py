@@ -14,8 +14,14 @@ from django.db import connection, models
 from django.test import Client
 from django.utils import timezone
 
-from lti_provider.models import DataSubject, LtiConnectionEvent, LtiLaunch, LtiResult, LtiUser
-from lti_provider.models.person import SOURCES, AdminLog, _blank, _personal_fields
+from lti_provider.models import LtiConnectionEvent, LtiLaunch, LtiResult, LtiUser
+from lti_provider.privacy import (
+    SOURCES,
+    AdminLog,
+    DataSubject,
+    _blank_account,
+    _find_personal_fields,
+)
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db
@@ -132,14 +138,14 @@ def test_an_erased_launch_cannot_be_replayed(lms, client):
         return client.post(url, urlencode(form), content_type="application/x-www-form-urlencoded")
 
     assert send().status_code == 303
-    DataSubject.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.from_lms(lms.consumer, "canary-id").erase()
     assert canaries_left() == set()
     assert send().status_code == 403
 
 
 def test_the_next_launch_of_an_erased_person_starts_anew(lms, learner):
     before = account().pk
-    DataSubject.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.from_lms(lms.consumer, "canary-id").erase()
     lms.launch(Client(), "/content/", **CANARIES)
     assert account().pk != before
 
@@ -167,8 +173,24 @@ def test_erasing_an_own_account_takes_its_connections_and_leaves_the_account(lms
     exported = json.loads(run("lti_export_user", "--user", "ada"))
     assert exported["accounts"][0]["made_by_launch"] is False
     assert len(exported["launches"]) == 4
-    DataSubject.of_account(own).erase()
+    DataSubject.from_account(own).erase()
     assert canaries_left() == set()
+    own.refresh_from_db()
+    assert own.is_active
+
+
+def test_a_person_who_connected_an_account_meanwhile_is_erased_too(lms, learner):
+    own = get_user_model().objects.create_user("ada", "ada@school.example")
+    asked_by_account = DataSubject.from_account(own)
+    asked_by_id = DataSubject.from_lms(lms.consumer, "newcomer")
+    digest = LtiUser.objects.get(lti_user_id="canary-id").lti_user_digest
+    LtiUser.objects.connect(lms.consumer, "canary-id", digest, own, "192.0.2.7")
+    lms.launch(Client(), "/content/", user_id="newcomer")
+
+    assert asked_by_account.erase()["lti_users"] == 1
+    assert asked_by_id.erase()["lti_users"] == 1
+
+    assert {each.lti_user_id for each in LtiUser.objects.all()} == {"classmate"}
     own.refresh_from_db()
     assert own.is_active
 
@@ -178,20 +200,20 @@ def test_a_connection_that_was_undone_is_not_the_accounts(lms, learner, admin_us
     LtiUser.objects.get(lti_user_id="canary-id").disconnect(
         LtiConnectionEvent.How.BY_ADMINISTRATOR, admin_user, "192.0.2.8"
     )
-    person = DataSubject.of_account(own)
+    person = DataSubject.from_account(own)
     assert person.export()["launches"] == []
     assert len(person.export()["connection_events"]) == 2
     person.erase()
     assert "lti_provider_ltilaunch" in canaries_left()
     assert tables_with("192.0.2.8") == set()
-    DataSubject.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.from_lms(lms.consumer, "canary-id").erase()
     assert canaries_left() == set()
 
 
 def test_the_same_id_in_another_lms_is_somebody_else(lms, learner):
     other = FakeLms.create("moodle", consumer_name="Other")
     other.launch(Client(), "/content/", user_id="canary-id")
-    DataSubject.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.from_lms(lms.consumer, "canary-id").erase()
     assert LtiUser.objects.get(lti_user_id="canary-id").lti_consumer == other.consumer
     assert LtiLaunch.objects.get(lti_consumer=other.consumer).message.user_id == "canary-id"
 
@@ -200,10 +222,10 @@ def test_the_same_id_in_another_lms_is_somebody_else(lms, learner):
 def test_a_similar_id_is_somebody_else(lms, learner, other_id):
     lms.launch(Client(), "/content/", user_id=other_id)
     own = get_user_model().objects.create_user("ada")
-    LtiUser.objects.get(user=account(other_id)).note(
+    LtiUser.objects.get(user=account(other_id)).record_event(
         LtiConnectionEvent.Kind.CONNECTED, LtiConnectionEvent.How.CONFIRMED, own, "192.0.2.9"
     )
-    person = DataSubject.of_lms(lms.consumer, "canary-id")
+    person = DataSubject.from_lms(lms.consumer, "canary-id")
     assert "192.0.2.9" not in str(person.export())
     person.erase()
     assert LtiUser.objects.filter(lti_user_digest__gt="").count() == 2
@@ -214,7 +236,7 @@ def test_a_guest_is_exported_and_erased_by_account(lms):
     browser = Client()
     lms.launch(browser, "/content/", **{**CANARIES, "user_id": None})
     guest = LtiUser.objects.get()
-    person = DataSubject.of_account(guest.user)
+    person = DataSubject.from_account(guest.user)
     assert len(person.export()["launches"]) == 1
     person.erase()
     assert not get_user_model().objects.exists()
@@ -239,7 +261,7 @@ def test_an_account_that_the_site_protects_is_kept_without_its_name(lms, learner
     kept = account()
     pre_delete.connect(protect, sender=get_user_model())
     try:
-        DataSubject.of_account(kept).erase()
+        DataSubject.from_account(kept).erase()
     finally:
         pre_delete.disconnect(protect, sender=get_user_model())
     kept.refresh_from_db()
@@ -256,7 +278,7 @@ def test_an_account_that_the_site_has_made_its_own_stays(lms, learner, gift):
     own.save()
     if gift == "permission":
         own.user_permissions.add(Permission.objects.first())
-    DataSubject.of_account(own).erase()
+    DataSubject.from_account(own).erase()
     own.refresh_from_db()
     assert own.is_active
     assert not LtiUser.objects.filter(lti_user_id="canary-id").exists()
@@ -270,7 +292,7 @@ def test_an_account_of_single_sign_on_that_no_launch_made_stays(lms, learner, co
     if connected:
         digest = LtiUser.objects.get(lti_user_id="canary-id").lti_user_digest
         LtiUser.objects.connect(lms.consumer, "canary-id", digest, own, "192.0.2.7")
-    assert own not in DataSubject.of_account(own).made_accounts
+    assert own not in DataSubject.from_account(own).made_accounts
 
     for arguments in (["--user", "ada"], ["--user", "ada", "--keep-account"]):
         run("lti_erase_user", *arguments, "--no-input")
@@ -283,7 +305,7 @@ def test_without_the_admin_there_is_no_history_of_it(lms, learner, settings):
     settings.INSTALLED_APPS = [
         name for name in settings.INSTALLED_APPS if name != "django.contrib.admin"
     ]
-    person = DataSubject.of_lms(lms.consumer, "canary-id")
+    person = DataSubject.from_lms(lms.consumer, "canary-id")
     assert AdminLog().export(person) == []
     assert AdminLog().erase(person, False) == 0
 
@@ -292,7 +314,7 @@ def test_the_admins_history_forgets_too(lms, learner, admin_client):
     person = LtiUser.objects.get(lti_user_id="canary-id")
     admin_client.post(f"{LIST}{person.pk}/delete/", {"post": "yes"})
     assert "django_admin_log" in canaries_left()
-    assert DataSubject.of_lms(lms.consumer, "canary-id").export()["admin_log"]
+    assert DataSubject.from_lms(lms.consumer, "canary-id").export()["admin_log"]
     run("lti_erase_user", *WHO["by the LMS's id"](), "--no-input")
     assert "django_admin_log" not in canaries_left()
     assert LogEntry.objects.exists()
@@ -329,7 +351,7 @@ class Bare(AbstractBaseUser):
 
 def test_an_address_that_cannot_be_blank_twice_becomes_a_random_one():
     bare = Bare(login="x", email="canary@mail.example")
-    _blank(bare)
+    _blank_account(bare)
     assert bare.email.endswith("@lti.invalid")
     assert not bare.is_active
     by_address = type(
@@ -341,7 +363,7 @@ def test_an_address_that_cannot_be_blank_twice_becomes_a_random_one():
             "Meta": type("Meta", (), {"app_label": "bare", "proxy": True}),
         },
     )
-    assert _personal_fields(by_address()) == []
+    assert _find_personal_fields(by_address()) == []
 
 
 # The commands
@@ -462,7 +484,7 @@ def graded(lms) -> LtiResult:
 
 
 def test_grades_are_exported(lms, graded):
-    exported = DataSubject.of_lms(lms.consumer, "canary-id").export()["results"]
+    exported = DataSubject.from_lms(lms.consumer, "canary-id").export()["results"]
     assert [(each["score"], each["state"]) for each in exported] == [(graded.score, "waiting")]
     assert exported[0]["sourcedid"] == "canary-sourcedid"
     assert exported[0]["resource_link"] == lms.fields["resource_link_id"]
@@ -471,7 +493,7 @@ def test_grades_are_exported(lms, graded):
 @pytest.mark.parametrize("state", ["nothing", "delivered", "failed"])
 def test_a_settled_grade_is_erased(lms, graded, state):
     LtiResult.objects.update(state=state)
-    DataSubject.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.from_lms(lms.consumer, "canary-id").erase()
     assert canaries_left() == set()
 
 
@@ -479,7 +501,7 @@ def test_a_settled_grade_is_erased(lms, graded, state):
 def test_a_grade_on_its_way_is_nobodys_and_goes_once_it_arrived(lms, graded, state):
     LtiResult.objects.update(state=state)
     before = graded.user_digest
-    DataSubject.of_lms(lms.consumer, "canary-id").erase()
+    DataSubject.from_lms(lms.consumer, "canary-id").erase()
     left = LtiResult.objects.get()
     assert (left.sourcedid, left.score, left.state) == ("canary-sourcedid", graded.score, state)
     assert left.lti_user is None

@@ -400,8 +400,8 @@ def test_what_is_undelivered_and_what_is_pending(result):
 def test_a_resend_starts_anew_and_asks_again_what_was_unsupported(result, lms):
     result.submit_score(0.5)
     LtiResult.objects.update(state="failed", attempts=7, refusals=3, next_attempt_at=None)
-    lms.consumer.remember_unsupported("replace")
-    lms.consumer.remember_unsupported("replace")
+    lms.consumer.record_unsupported("replace")
+    lms.consumer.record_unsupported("replace")
     assert LtiConsumer.objects.get().unsupported_outcomes == "replace"
     assert LtiResult.objects.all().resend() == 1
     again = LtiResult.objects.get()

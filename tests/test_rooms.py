@@ -9,11 +9,11 @@ pytestmark = pytest.mark.once
 PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
-    {"exceptions", "conf", "signals"},
+    {"exceptions", "conf", "origins", "signals"},
     {"message", "outcome_xml", "products", "cartridge"},
     {"models", "egress"},  # tables ask no other host
     {"oauth"},
-    {"sessions", "frames", "pages", "error_reports", "outcomes", "trial_launch"},
+    {"sessions", "frames", "pages", "error_reports", "outcomes", "privacy", "trial_launch"},
     {"backends", "status"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class

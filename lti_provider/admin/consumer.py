@@ -32,7 +32,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from lti_provider.admin.lookups import FilteredAdmin
-from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, setup_url
+from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, get_setup_url
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
 from lti_provider.models.consumer import generate_key, generate_secret
@@ -73,7 +73,7 @@ class SecretInput(forms.PasswordInput):
 
 
 class LtiConsumerForm(ConsumerModelForm):
-    """Keys and secrets are taken to the letter; a stored secret never leaves with the form."""
+    """The form of a consumer: takes keys and secrets to the letter, shows no stored secret."""
 
     launch_url = forms.CharField(
         label=_("Launch URL"),
@@ -128,23 +128,23 @@ class LtiConsumerForm(ConsumerModelForm):
 
     @cached_property
     def changed_data(self) -> list[str]:
-        """What the history names: a secret that was only shown or left blank did not change."""
+        # A secret that was only shown or left blank did not change.
         typed = self.data.get(self.add_prefix("consumer_secret"), "")
         same = not self.instance._state.adding and typed in ("", *decrypt_all(self._stored_secret))
         return [name for name in super().changed_data if not (same and name == "consumer_secret")]
 
     def clean_consumer_secret(self) -> str:
-        """A blank keeps what is stored, whether or not it can be decrypted."""
+        # A blank keeps what is stored, whether or not it can be decrypted.
         return self.cleaned_data["consumer_secret"] or self.instance.stored_secret
 
     def _get_validation_exclusions(self) -> set[str]:
-        # What is stored is no input: a secret whose key is lost does not block other changes.
+        # A stored secret is not input: if its key is lost, other changes are still possible.
         kept = set() if self.data.get(self.add_prefix("consumer_secret")) else {"consumer_secret"}
         return {*super()._get_validation_exclusions(), *kept}  # type: ignore[misc]
 
 
 class RotateSecretForm(forms.Form):
-    """How long the present secret goes on, and a new one if the LMS has made it."""
+    """Until when the present secret is accepted, and the new secret if the LMS has made it."""
 
     until = forms.SplitDateTimeField(
         label=_("Accept the present secret until"),
@@ -164,7 +164,7 @@ class RotateSecretForm(forms.Form):
 
 
 class InstallationInline(InstallationTabularInline):
-    """The installations that a consumer accepts: to add to and to take away from."""
+    """The installations that a consumer accepts: add and delete."""
 
     model = LtiInstallation
     extra = 0
@@ -172,19 +172,15 @@ class InstallationInline(InstallationTabularInline):
     readonly_fields = ("first_seen_at", "last_seen_at", "accepted_by")
 
     def has_view_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
-        """Whoever may look at the consumer; changing goes with it too."""
         return self._consumer_admin.has_view_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
-        """Whoever may change the consumer."""
         return self._consumer_admin.has_change_permission(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
-        """What was seen is not edited."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: LtiConsumer | None = None) -> bool:
-        """Whoever may change the consumer."""
         return self._consumer_admin.has_change_permission(request, obj)
 
     @property
@@ -245,12 +241,10 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: LtiConsumer | None = None) -> Any:
-        """The guid is typed before the first launch; then the list of installations has it.
-
-        Without the right to change, neither the secret nor what goes with it is shown.
-        """
         fieldsets = super().get_fieldsets(request, obj)
+        # Before the first launch the guid is typed; then the list of installations has it.
         hidden = {"secrets"} if obj is None else {"instance_guid"}
+        # Without the right to change, neither the secret nor what goes with it is shown.
         if obj is not None and not self.has_change_permission(request, obj):
             hidden |= {"consumer_secret", "launch_url"}
         return [
@@ -265,16 +259,14 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         ]
 
     def get_inlines(self, request: HttpRequest, obj: LtiConsumer | None) -> Any:
-        """A consumer that is added has no installations yet."""
         return [] if obj is None else [InstallationInline]
 
     @method_decorator((sensitive_variables(), sensitive_post_parameters("consumer_secret")))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """As Django's; an error report of it has no secret."""
         return super().changeform_view(request, *args, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Whoever made the address that was followed chooses no secret and no rights."""
+        # Whoever wrote the link that was followed must not choose secrets or rights.
         asked = super().get_changeform_initial_data(request)
         return {name: asked[name] for name in _FROM_ADDRESS & asked.keys()}
 
@@ -285,14 +277,12 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         change: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The form, with the launch URL as this request's host has it."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.base_fields["launch_url"] = copy(form.base_fields["launch_url"])
-        form.base_fields["launch_url"].initial = _launch_url(request)
+        form.base_fields["launch_url"].initial = _build_launch_url(request)
         return form
 
     def save_model(self, request: HttpRequest, obj: LtiConsumer, form: Any, change: bool) -> None:
-        """Save, and point at blanks that were probably pasted by accident."""
         if "consumer_secret" in form.changed_data:
             obj.secret_used_at = None
         super().save_model(request, obj, form, change)
@@ -307,7 +297,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
                     "them, take a key of letters from A to Z, digits, “-” and “_”."
                 ),
             )
-        if any(text and text != text.strip() for text in (obj.consumer_key, *_secret_of(obj))):
+        if any(text and text != text.strip() for text in (obj.consumer_key, *_decrypt_secret(obj))):
             messages.warning(
                 request,
                 gettext(
@@ -317,40 +307,39 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             )
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Take installations away and accept others, of which some may be accepted already."""
         formset.save(commit=False)
         for installation in formset.deleted_objects:
             installation.delete()
+        # Some of them may be accepted already.
         for installation in formset.new_objects:
             form.instance.accept_installation(installation.guid, request.user)
 
     def response_add(
         self, request: HttpRequest, obj: LtiConsumer, post_url_continue: Any = None
     ) -> HttpResponse:
-        """After a new consumer comes its set-up page."""
         leads_on = {"_addanother", "_continue", "_saveasnew", IS_POPUP_VAR}.isdisjoint(request.POST)
         if not leads_on or not self.has_view_permission(request, obj):
             return super().response_add(request, obj, post_url_continue)
         text = gettext("“%(name)s” was added. Now set up the LMS with these values.")
         messages.success(request, text % {"name": obj})
-        return HttpResponseRedirect(setup_url(obj))
+        return HttpResponseRedirect(get_setup_url(obj))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Consumers that learners depend on are not deleted; count, and say what to do instead."""
-        sentences = [sentence for consumer in objs for sentence in _dependents(consumer)]
+        # Consumers that learners depend on are not deleted.
+        sentences = [sentence for consumer in objs for sentence in _describe_dependents(consumer)]
         if not sentences:
             return super().get_deleted_objects(objs, request)
         return [], {}, set(), sentences
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LtiConsumer]:
-        """Count in one read what ``undelivered_grades`` shows."""
+        # One read for what ``undelivered_grades`` shows of all rows.
         undelivered = LtiResult.objects.undelivered().filter(lti_consumer=OuterRef("pk"))
         count = undelivered.order_by().values("lti_consumer").annotate(count=Count("pk"))
         return super().get_queryset(request).annotate(undelivered=Subquery(count.values("count")))
 
     @admin.display(description=_("undelivered grades"))
     def undelivered_grades(self, consumer: LtiConsumer) -> SafeString | str:
-        """How many grades wait or failed; leads to them."""
+        """How many grades wait or failed, as a link to them."""
         count = getattr(consumer, "undelivered", None)
         if not count:
             return "0" if consumer.pk else "-"
@@ -359,7 +348,6 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         return format_html('<a href="{}">{}</a>', url, count)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages that show and rotate a secret, and those that help to set up the LMS."""
         setup = ConsumerSetup(self)
         reveal = path(
             "<path:object_id>/secret/",
@@ -381,7 +369,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             '<a class="button lti-rotate" href="{}">{}</a>', url, gettext("Rotate secret")
         )
         return format_html_join(
-            "", "{}<br>", ((line,) for line in (*_secret_lines(consumer), link))
+            "", "{}<br>", ((line,) for line in (*_describe_secrets(consumer), link))
         )
 
     @admin.action(
@@ -403,7 +391,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             raise PermissionDenied
         if request.method == "POST" and "end" in request.POST:
             consumer.end_previous_secret()
-            return self._rotated(request, consumer, gettext("Ended the previous secret."))
+            return self._finish_rotation(request, consumer, gettext("Ended the previous secret."))
         form = RotateSecretForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             until = form.cleaned_data["until"]
@@ -411,7 +399,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             text = gettext(
                 "Rotated the consumer secret; the previous one is accepted until %(at)s."
             )
-            return self._rotated(request, consumer, text % {"at": _at(until)})
+            return self._finish_rotation(request, consumer, text % {"at": _format_moment(until)})
         context = {
             **self.admin_site.each_context(request),
             "title": gettext("Rotate secret"),
@@ -419,11 +407,13 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             "original": consumer,
             "form": form,
             "media": self.media + form.media,
-            "lines": _secret_lines(consumer),
+            "lines": _describe_secrets(consumer),
         }
         return TemplateResponse(request, "lti_provider/admin/rotate.html", context)
 
-    def _rotated(self, request: HttpRequest, consumer: LtiConsumer, text: str) -> HttpResponse:
+    def _finish_rotation(
+        self, request: HttpRequest, consumer: LtiConsumer, text: str
+    ) -> HttpResponse:
         self.log_change(request, consumer, text)
         messages.success(request, text)
         return HttpResponseRedirect(
@@ -452,7 +442,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         return TemplateResponse(request, "lti_provider/admin/secret.html", context)
 
 
-def _dependents(consumer: LtiConsumer) -> Iterator[str]:
+def _describe_dependents(consumer: LtiConsumer) -> Iterator[str]:
     if users := LtiUser.objects.filter(lti_consumer=consumer).count():
         yield ngettext(
             "“%(name)s” has %(count)d LTI user. Deactivate it instead: launches are refused "
@@ -469,32 +459,36 @@ def _dependents(consumer: LtiConsumer) -> Iterator[str]:
         ) % {"name": consumer, "count": results}
 
 
-def _secret_of(consumer: LtiConsumer) -> list[str | None]:
+def _decrypt_secret(consumer: LtiConsumer) -> list[str | None]:
     return decrypt_all(consumer.stored_secret)
 
 
-def _secret_lines(consumer: LtiConsumer) -> list[str]:
-    lines = [gettext("Present secret: %(use)s") % {"use": _last_use(consumer.secret_used_at)}]
+def _describe_secrets(consumer: LtiConsumer) -> list[str]:
+    lines = [
+        gettext("Present secret: %(use)s") % {"use": _describe_last_use(consumer.secret_used_at)}
+    ]
     if consumer.is_secret_unreadable:
         lines.append(str(SecretUnreadable.hint))
     if consumer.accepts_previous_secret:
         text = gettext("Previous secret: accepted until %(at)s, %(use)s")
-        use = _last_use(consumer.previous_secret_used_at)
-        lines.append(text % {"at": _at(consumer.previous_secret_until), "use": use})
+        use = _describe_last_use(consumer.previous_secret_used_at)
+        lines.append(text % {"at": _format_moment(consumer.previous_secret_until), "use": use})
     if consumer.is_expired:
         lines.append(gettext("Neither is accepted: the credentials have expired."))
     return lines
 
 
-def _last_use(at: datetime | None) -> str:
-    return gettext("last used %(at)s") % {"at": _at(at)} if at else gettext("not used yet")
+def _describe_last_use(at: datetime | None) -> str:
+    return (
+        gettext("last used %(at)s") % {"at": _format_moment(at)} if at else gettext("not used yet")
+    )
 
 
-def _at(moment: datetime | None) -> str:
+def _format_moment(moment: datetime | None) -> str:
     return date_format(localtime(moment), "DATETIME_FORMAT")
 
 
-def _launch_url(request: HttpRequest) -> str:
+def _build_launch_url(request: HttpRequest) -> str:
     try:
         return request.build_absolute_uri(reverse("lti_provider:launch"))
     except NoReverseMatch:

@@ -19,7 +19,7 @@ from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import LaunchRefused, OtherInstallation, UnknownFrameOrigin
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.models.consumer import normalize_origin
+from lti_provider.origins import normalize_origin
 
 if TYPE_CHECKING:
     LaunchModelAdmin = admin.ModelAdmin[LtiLaunch]
@@ -54,7 +54,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 @admin.register(LtiLaunch)
 class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
-    """Read only; refusals are kept in bounds, accepted launches until they are purged."""
+    """The launch log, read only: the newest refusals, and launches until they are purged."""
 
     list_display = ("received_at", "outcome", "lti_consumer", "person", "place")
     list_filter = (OutcomeFilter, "lti_consumer")
@@ -86,15 +86,13 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         css = {"all": ("lti_provider/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Launches add them."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: LtiLaunch | None = None) -> bool:
-        """A log is not edited."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: LtiLaunch | None = None) -> bool:
-        """``lti_purge`` deletes them, live nonces excepted."""
+        # ``lti_purge`` deletes them, except nonces that a replay could still use.
         return False
 
     @admin.display(description=_("outcome"))
@@ -124,23 +122,23 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
 
     @admin.display(description=_("installation"))
     def installation(self, launch: LtiLaunch) -> str:
-        """What the LMS calls itself."""
+        """The installation's guid, as the LMS sent it."""
         return launch.message.instance_guid or _NOTHING
 
     @admin.display(description=_("what happened"))
     def what_happened(self, launch: LtiLaunch) -> Any:
-        """What the learner was told."""
+        """The public text of the refusal, as the learner saw it, or the outcome."""
         refusal = LaunchRefused.by_code().get(launch.refusal_code)
         return refusal.public_text if refusal else self.outcome(launch)
 
     @admin.display(description=_("likely cause and what to do"))
     def what_to_do(self, launch: LtiLaunch) -> str:
-        """The operator's hint."""
+        """The hint of the refusal, for the administrator."""
         return launch.refusal_hint or _NOTHING
 
     @admin.display(description=_("signature base string"))
     def signed_text(self, launch: LtiLaunch) -> SafeString | str:
-        """One parameter a line; personal data is masked."""
+        """The signature base string, one parameter a line; personal data is masked."""
         if not launch.base_string:
             return _NOTHING
         return format_html('<code class="lti-code">{}</code>', launch.base_string)
@@ -152,17 +150,19 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Offer what can be done about another installation or an unknown frame."""
         launch = self.get_object(request, object_id)
         if launch is not None and launch.refusal_code == OtherInstallation.code:
-            extra_context = {**(extra_context or {}), **self._installation_context(request, launch)}
+            extra_context = {
+                **(extra_context or {}),
+                **self._get_installation_context(request, launch),
+            }
         if launch is not None and _may_allow_frame(request, launch):
             url = reverse(_FRAME_URL, args=[launch.pk])
-            offer = {"frame_url": url, "frame_origin": _named_origin(launch)}
+            offer = {"frame_url": url, "frame_origin": _get_named_origin(launch)}
             extra_context = {**(extra_context or {}), **offer}
         return super().change_view(request, object_id, form_url, extra_context)
 
-    def _installation_context(self, request: HttpRequest, launch: LtiLaunch) -> dict[str, Any]:
+    def _get_installation_context(self, request: HttpRequest, launch: LtiLaunch) -> dict[str, Any]:
         if not request.user.has_perm("lti_provider.change_lticonsumer"):
             return {}
         seen = launch.message.instance_guid
@@ -174,7 +174,6 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the answers to the offers."""
         accept = path(
             "<int:pk>/accept/",
             self.admin_site.admin_view(require_POST(self.accept_view)),
@@ -208,12 +207,12 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         )
 
     def frame_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Let the origin that a refused launch named, or else a typed one, frame its pages."""
+        """Add the origin that a refused launch named, else a typed one, to the frame origins."""
         launch = LtiLaunch.objects.select_related("lti_consumer").filter(pk=pk).first()
         if launch is None or not _may_allow_frame(request, launch):
             raise PermissionDenied
         try:
-            origin = _named_origin(launch) or normalize_origin(request.POST.get("origin", ""))
+            origin = _get_named_origin(launch) or normalize_origin(request.POST.get("origin", ""))
         except ValidationError as error:
             messages.error(request, error.messages[0])
             return HttpResponseRedirect(reverse("admin:lti_provider_ltilaunch_change", args=[pk]))
@@ -236,8 +235,7 @@ def _may_allow_frame(request: HttpRequest, launch: LtiLaunch) -> bool:
     return refused and request.user.has_perm("lti_provider.change_lticonsumer")
 
 
-def _named_origin(launch: LtiLaunch) -> str:
-    """The Origin that the browser named with a launch, blank if that is not a host's."""
+def _get_named_origin(launch: LtiLaunch) -> str:
     try:
         return normalize_origin(launch.foreign_origin)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Who and what launches brought: to look up, not to edit."""
+"""People, connections and placements that launches brought: to look up, not to edit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from django.views.decorators.http import require_POST
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
-from lti_provider.models import DataSubject, LtiConnectionEvent, LtiResourceLink, LtiUser
-from lti_provider.sessions import address_of
+from lti_provider.models import LtiConnectionEvent, LtiResourceLink, LtiUser
+from lti_provider.privacy import DataSubject
+from lti_provider.sessions import get_client_address
 
 if TYPE_CHECKING:
     UserModelAdmin = admin.ModelAdmin[LtiUser]
@@ -34,7 +35,7 @@ _DISCONNECT_URL = "admin:lti_provider_ltiuser_disconnect"
 
 @admin.register(LtiUser)
 class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
-    """Which account a person of an LMS has here. Without it, the next launch makes a new one."""
+    """The people of each LMS and their accounts. Deleted ones launch anew."""
 
     list_display = ("__str__", "lti_consumer", "user", "created_at", "connected_at")
     list_filter = ("lti_consumer", ("connected_at", admin.EmptyFieldListFilter))
@@ -67,7 +68,6 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Offer to end a connection."""
         lti_user = self.get_object(request, object_id)
         connected = lti_user is not None and lti_user.is_connected
         if connected and self.has_change_permission(request, lti_user):
@@ -76,7 +76,6 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         return super().change_view(request, object_id, form_url, extra_context)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the answer to the offer."""
         disconnect = path(
             "<int:pk>/disconnect/",
             self.admin_site.admin_view(require_POST(self.disconnect_view)),
@@ -96,8 +95,8 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         permissions=["change"],
     )
     def export(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> HttpResponse:
-        """A JSON file, a person an entry."""
-        exported = [DataSubject.of_lti_user(each).export() for each in _with_account(queryset)]
+        """Download a JSON file with an entry for each person."""
+        exported = [DataSubject.from_lti_user(each).export() for each in _select_accounts(queryset)]
         response = JsonResponse(exported, safe=False, json_dumps_params={"indent": 2})
         response.headers["Content-Disposition"] = 'attachment; filename="lti-users.json"'
         response.headers["Cache-Control"] = "no-store"
@@ -108,10 +107,10 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         permissions=["erase"],
     )
     def erase(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> HttpResponse | None:
-        """Ask first; accounts that launches made go too."""
-        people = [DataSubject.of_lti_user(each) for each in _with_account(queryset)]
+        """Erase people after a confirmation, with the accounts that launches made."""
+        people = [DataSubject.from_lti_user(each) for each in _select_accounts(queryset)]
         if "confirm" not in request.POST:
-            return self._ask_to_erase(request, people)
+            return self._render_erase_page(request, people)
         for person in people:
             person.erase(keep_account="keep_account" in request.POST)
         text = ngettext(
@@ -120,7 +119,7 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         messages.success(request, text % {"count": len(people)})
         return None
 
-    def _ask_to_erase(self, request: HttpRequest, people: list[DataSubject]) -> HttpResponse:
+    def _render_erase_page(self, request: HttpRequest, people: list[DataSubject]) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": gettext("Erase all that is stored about LTI users"),
@@ -132,35 +131,33 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         return TemplateResponse(request, "lti_provider/admin/erase.html", context)
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
-        """Whoever may delete LTI users and accounts."""
+        """Whether the administrator may delete both LTI users and accounts."""
         model = get_user_model()._meta
         name = f"{model.app_label}.{get_permission_codename('delete', model)}"
         return self.has_delete_permission(request) and request.user.has_perm(name)
 
     def delete_model(self, request: HttpRequest, obj: LtiUser) -> None:
-        """A connected one is disconnected, so that its sessions end and the history tells."""
+        # Disconnecting ends the sessions and is written to the history.
         if obj.is_connected:
             self._disconnect(request, obj)
         else:
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[LtiUser]) -> None:
-        """As ``delete_model``, for each."""
         for lti_user in queryset.select_related("lti_consumer"):
             self.delete_model(request, lti_user)
 
     def _disconnect(self, request: HttpRequest, lti_user: LtiUser) -> None:
         administrator: Any = request.user
         lti_user.disconnect(
-            LtiConnectionEvent.How.BY_ADMINISTRATOR, administrator, address_of(request)
+            LtiConnectionEvent.How.BY_ADMINISTRATOR, administrator, get_client_address(request)
         )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Launches add them."""
         return False
 
 
-def _with_account(queryset: QuerySet[LtiUser]) -> QuerySet[LtiUser]:
+def _select_accounts(queryset: QuerySet[LtiUser]) -> QuerySet[LtiUser]:
     return queryset.select_related("lti_consumer", "user")
 
 
@@ -177,19 +174,17 @@ class LtiConnectionEventAdmin(FilteredAdmin, EventModelAdmin):
     show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Links add them."""
         return False
 
     def has_change_permission(
         self, request: HttpRequest, obj: LtiConnectionEvent | None = None
     ) -> bool:
-        """A history is not edited."""
         return False
 
     def has_delete_permission(
         self, request: HttpRequest, obj: LtiConnectionEvent | None = None
     ) -> bool:
-        """It goes with the account, not by itself."""
+        # It is deleted with the account, not by itself.
         match = request.resolver_match
         if match is None or str(match.url_name).startswith("lti_provider_lticonnectionevent_"):
             return False
@@ -208,11 +203,9 @@ class LtiResourceLinkAdmin(FilteredAdmin, LinkModelAdmin):
     show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Launches add them."""
         return False
 
     def has_change_permission(
         self, request: HttpRequest, obj: LtiResourceLink | None = None
     ) -> bool:
-        """The LMS says what they are called."""
         return False

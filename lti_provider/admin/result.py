@@ -92,15 +92,14 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Launches add them."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: LtiResult | None = None) -> bool:
-        """Nothing is edited; the actions ask for the right to."""
+        # No field is edited; the actions need this permission.
         return obj is None and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: LtiResult | None = None) -> bool:
-        """A row that is deleted is a grade that is lost."""
+        # A deleted row would be a lost grade.
         return False
 
     @admin.display(description=_("person"))
@@ -116,32 +115,32 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
 
     @admin.display(description=_("score"), ordering="score")
     def grade(self, result: LtiResult) -> str:
-        """The newest submission."""
+        """The newest score that was submitted, or its deletion."""
         if not result.is_submitted:
             return _NOTHING
         return gettext("deletion") if result.score is None else f"{result.score.normalize():f}"
 
     @admin.display(description=_("last answer"), ordering="last_code")
     def last_answer(self, result: LtiResult) -> str:
-        """What came of the last attempt."""
+        """Why the last attempt did not deliver the grade; blank if it did."""
         return str(result.reason) or _NOTHING
 
     @admin.action(description=_("Resend the selected grades"), permissions=["change"])
     def resend(self, request: HttpRequest, queryset: Any) -> None:
-        """Try again from the first attempt on."""
-        self._done(request, queryset.resend())
+        """Send grades again, with all attempts anew."""
+        self._report_count(request, queryset.resend())
 
     @admin.action(description=_("Give up sending the selected grades"), permissions=["change"])
     def give_up(self, request: HttpRequest, queryset: Any) -> None:
-        """Stop trying."""
-        self._done(request, queryset.give_up())
+        """Stop sending grades that wait."""
+        self._report_count(request, queryset.give_up())
 
     @admin.action(description=_("Delete the selected grades in the LMS"), permissions=["change"])
     def delete_grades(self, request: HttpRequest, queryset: Any) -> None:
-        """Take them out of the gradebook."""
-        self._done(request, queryset.submitted().submit(None))
+        """Delete the scores in the LMS's gradebook."""
+        self._report_count(request, queryset.submitted().submit(None))
 
-    def _done(self, request: HttpRequest, count: int) -> None:
+    def _report_count(self, request: HttpRequest, count: int) -> None:
         text = ngettext("%(count)d grade was changed.", "%(count)d grades were changed.", count)
         level = messages.SUCCESS if count else messages.WARNING
         self.message_user(request, text % {"count": count}, level)
@@ -149,7 +148,7 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
 
 @admin.register(LtiServiceBreaker)
 class LtiServiceBreakerAdmin(FilteredAdmin, BreakerModelAdmin):
-    """Which LMSs do not answer; a paused one gets no grades until its pause is over."""
+    """Hosts that do not answer; a paused one gets no grades until its pause is over."""
 
     list_display = (
         "host",
@@ -163,29 +162,28 @@ class LtiServiceBreakerAdmin(FilteredAdmin, BreakerModelAdmin):
     actions = ("try_now",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Deliverers add them."""
         return False
 
     def has_change_permission(
         self, request: HttpRequest, obj: LtiServiceBreaker | None = None
     ) -> bool:
-        """Nothing is edited; the action asks for the right to."""
+        # No field is edited; the action needs this permission.
         return obj is None and super().has_change_permission(request, obj)
 
     def has_delete_permission(
         self, request: HttpRequest, obj: LtiServiceBreaker | None = None
     ) -> bool:
-        """Limits would be forgotten with it."""
+        # The host's limits would be forgotten with it.
         return False
 
     @admin.display(description=_("last problem"), ordering="last_code")
     def last_answer(self, breaker: LtiServiceBreaker) -> str:
-        """Why attempts failed, while they do."""
+        """Why attempts fail at present."""
         return str(breaker.reason) or _NOTHING
 
     @admin.action(description=_("Try the selected hosts now"), permissions=["change"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[LtiServiceBreaker]) -> None:
-        """End their pause."""
+        """End the pause of hosts."""
         count = queryset.update(paused_until=None)
         text = ngettext("%(count)d host will be tried.", "%(count)d hosts will be tried.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)

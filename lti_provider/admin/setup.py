@@ -20,7 +20,7 @@ from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.products import PRODUCTS, LmsProduct
 from lti_provider.status import RecentLaunches, StatusLine, get_status_lines
-from lti_provider.trial_launch import ROLES, TRY_IT, TrialLaunch
+from lti_provider.trial_launch import ROLES, TRY_IT, TrialLaunch, find_target
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -39,13 +39,13 @@ _ROLE_CHOICES = [
 ]
 
 
-def setup_url(consumer: LtiConsumer) -> str:
-    """The address of a consumer's set-up page."""
+def get_setup_url(consumer: LtiConsumer) -> str:
+    """The URL of a consumer's set-up page."""
     return reverse(_SETUP_URL, args=[consumer.pk])
 
 
 class TryForm(forms.Form):
-    """As whom to launch, and which page."""
+    """The role and the page of a trial launch."""
 
     role = forms.ChoiceField(label=_("Role"), choices=_ROLE_CHOICES)
     target = forms.CharField(
@@ -66,13 +66,13 @@ class TryForm(forms.Form):
 
 
 class ConsumerSetup:
-    """The pages, for one admin."""
+    """The set-up page of a consumer and its trial launch, as views of a ModelAdmin."""
 
     def __init__(self, model_admin: ModelAdmin[LtiConsumer]) -> None:
         self.admin = model_admin
 
     def get_urls(self) -> list[URLPattern]:
-        """Where the pages are, under the consumers."""
+        """Both URLs, for the ModelAdmin to add to its own."""
         pages = (("setup", _SETUP_URL, self.setup_view), ("try", _TRY_URL, self.try_view))
         return [
             path(
@@ -85,22 +85,24 @@ class ConsumerSetup:
 
     def setup_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the page to whoever may look at the consumer."""
-        consumer = self._consumer(request, object_id)
+        consumer = self._get_consumer(request, object_id)
         if not self.admin.has_view_permission(request, consumer):
             raise PermissionDenied
-        return self._render(request, consumer, TryForm(initial=_first_try(consumer)))
+        return self._render_setup(
+            request, consumer, TryForm(initial={"target": find_target(consumer)})
+        )
 
     @sensitive_variables()
     def try_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Launch, for whoever may change the consumer, by POST; the history notes it."""
-        consumer = self._consumer(request, object_id)
+        """Answer a POST with a trial launch, if the user may change the consumer; log it."""
+        consumer = self._get_consumer(request, object_id)
         if not self.admin.has_change_permission(request, consumer):
             raise PermissionDenied
         if request.method != "POST":
-            return HttpResponseRedirect(setup_url(consumer))
+            return HttpResponseRedirect(get_setup_url(consumer))
         form = TryForm(request.POST)
         if not form.is_valid():
-            return self._render(request, consumer, form)
+            return self._render_setup(request, consumer, form)
         role = _ROLE_BY_NAME[form.cleaned_data["role"]]
         url = request.build_absolute_uri(form.url)
         text = gettext("Launched %(url)s as %(role)s to try it.")
@@ -109,7 +111,7 @@ class ConsumerSetup:
             consumer=consumer,
             role=role,
             title=TRY_IT,
-            return_url=request.build_absolute_uri(setup_url(consumer)),
+            return_url=request.build_absolute_uri(get_setup_url(consumer)),
             locale=get_language() or "",
         )
         context = {"url": url, "pairs": trial_launch.sign(url)}
@@ -118,13 +120,15 @@ class ConsumerSetup:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    def _consumer(self, request: HttpRequest, object_id: str) -> LtiConsumer:
+    def _get_consumer(self, request: HttpRequest, object_id: str) -> LtiConsumer:
         consumer = self.admin.get_object(request, unquote(object_id))
         if consumer is None:
             raise PermissionDenied
         return consumer
 
-    def _render(self, request: HttpRequest, consumer: LtiConsumer, form: TryForm) -> HttpResponse:
+    def _render_setup(
+        self, request: HttpRequest, consumer: LtiConsumer, form: TryForm
+    ) -> HttpResponse:
         changeable = self.admin.has_change_permission(request, consumer)
         recent = RecentLaunches.for_consumer(consumer)
         context = {
@@ -135,14 +139,14 @@ class ConsumerSetup:
             "changeable": changeable,
             "has_target": conf.default_target is not None,
             "needs_email": _needs_email(consumer),
-            "status": [(line, _log_url(line)) for line in get_status_lines(recent)],
+            "status": [(line, _get_log_url(line)) for line in get_status_lines(recent)],
             "form": form,
-            **_addresses(request, recent),
+            **_get_addresses(request, recent),
         }
         return TemplateResponse(request, "lti_provider/admin/setup.html", context)
 
 
-def _addresses(request: HttpRequest, recent: RecentLaunches) -> dict[str, Any]:
+def _get_addresses(request: HttpRequest, recent: RecentLaunches) -> dict[str, Any]:
     consumer = recent.consumer
     try:
         launch_url = request.build_absolute_uri(reverse("lti_provider:launch"))
@@ -160,12 +164,12 @@ def _addresses(request: HttpRequest, recent: RecentLaunches) -> dict[str, Any]:
         "seen_origin": f"{request.scheme}://{request.get_host()}",
         "reveal_url": reverse(REVEAL_URL, args=[consumer.pk]),
         "try_url": reverse(_TRY_URL, args=[consumer.pk]),
-        "products": [(product, _steps(product, values)) for product in PRODUCTS],
+        "products": [(product, _format_steps(product, values)) for product in PRODUCTS],
         "likely": _find_likely_product(recent.accepted),
     }
 
 
-def _steps(product: LmsProduct, values: dict[str, str]) -> list[SafeString]:
+def _format_steps(product: LmsProduct, values: dict[str, str]) -> list[SafeString]:
     shown = {
         name: format_html('<code class="lti-value">{}</code>', value)
         for name, value in values.items()
@@ -190,13 +194,5 @@ def _needs_email(consumer: LtiConsumer) -> bool:
     return keeps or (consumer.require_user_account and matches)
 
 
-def _first_try(consumer: LtiConsumer) -> dict[str, str]:
-    if consumer.launch_target_list:
-        return {"target": consumer.launch_target_list[0]}
-    if conf.default_target is None and conf.launchable_paths:
-        return {"target": conf.launchable_paths[0]}
-    return {}
-
-
-def _log_url(line: StatusLine) -> str:
+def _get_log_url(line: StatusLine) -> str:
     return "" if line.launch is None else reverse(_LAUNCH_URL, args=[line.launch.pk])

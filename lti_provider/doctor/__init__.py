@@ -1,9 +1,9 @@
-"""What would stop launches or grades of a deployment, by name."""
+"""Examines a deployment: what stops its launches or grades?"""
 
 from lti_provider.doctor.deployment import examine_deployment
-from lti_provider.doctor.door import FrontDoor, examine_door, first_target
+from lti_provider.doctor.door import FrontDoor, examine_door
 from lti_provider.doctor.finding import Finding
-from lti_provider.doctor.visit import end_sessions, temporary_consumer
+from lti_provider.doctor.temporary import end_sessions, temporary_consumer
 
 __all__ = [
     "Finding",
@@ -11,6 +11,5 @@ __all__ = [
     "end_sessions",
     "examine_deployment",
     "examine_door",
-    "first_target",
     "temporary_consumer",
 ]

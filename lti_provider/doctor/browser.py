@@ -9,7 +9,7 @@ from ssl import SSLContext
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from lti_provider import egress
-from lti_provider.message import host_of
+from lti_provider.origins import get_host
 
 _BODY_READ = 256 * 1024
 # An administrator names the address, and a site may well be tried from within its own network.
@@ -98,7 +98,7 @@ class Browser:
             url,
             headers={**self._headers(urlsplit(url)), **headers},
             body=body,
-            hosts=[host_of(url)],
+            hosts=[get_host(url)],
             networks=_EVERYWHERE,
             timeout=self.timeout,
             limit=_BODY_READ,

@@ -1,4 +1,4 @@
-"""What can be seen from inside: settings, database, clock, consumers."""
+"""Examines what needs no request: settings, database, clock, consumers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lti_provider.status import Level, RecentLaunches, get_status_lines
 CLOCK_TOLERANCE = 5
 
 _CONSUMERS_READ = 200
-# Seconds since 1970; the others have no clock of their own, or none that is asked for here.
+# Seconds since 1970; other databases have no clock, or it is not compared.
 _TIME = {
     "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
     "mysql": "SELECT UNIX_TIMESTAMP(NOW(6))",
@@ -27,7 +27,7 @@ _TIME = {
 
 
 def examine_deployment() -> Iterator[Finding]:
-    """Everything that needs no request."""
+    """Examine everything that needs no request."""
     for examine in EXAMINATIONS:
         try:
             yield from examine()
@@ -36,7 +36,7 @@ def examine_deployment() -> Iterator[Finding]:
             return
 
 
-def _checks() -> Iterator[Finding]:
+def _examine_checks() -> Iterator[Finding]:
     messages = run_checks(include_deployment_checks=not settings.DEBUG)
     told = [
         message
@@ -50,7 +50,7 @@ def _checks() -> Iterator[Finding]:
         yield fine("checks", "The system checks find nothing.")
 
 
-def _database() -> Iterator[Finding]:
+def _examine_database() -> Iterator[Finding]:
     alias = router.db_for_read(LtiConsumer)
     try:
         executor = MigrationExecutor(connections[alias])
@@ -70,7 +70,7 @@ def _database() -> Iterator[Finding]:
         yield fine("database", "The database answers, and all migrations are applied.")
 
 
-def _clock() -> Iterator[Finding]:
+def _examine_clock() -> Iterator[Finding]:
     connection = connections[router.db_for_read(LtiConsumer)]
     statement = _TIME.get(connection.vendor)
     if statement is None:
@@ -82,7 +82,7 @@ def _clock() -> Iterator[Finding]:
 
 
 def compare_clocks(name: str, whose: str, seconds: float) -> Iterator[Finding]:
-    """Ours with another one of the same deployment, in seconds since 1970."""
+    """Compare this machine's clock to a different one, which is at ``seconds`` since 1970."""
     difference = round(abs(seconds - time.time()))
     text = f"This machine's clock and {whose} differ by {difference} s."
     hint = "Set both by NTP: launches are refused once a clock is off by more than the window."
@@ -92,7 +92,7 @@ def compare_clocks(name: str, whose: str, seconds: float) -> Iterator[Finding]:
         yield warning(name, text, hint)
 
 
-def _consumers() -> Iterator[Finding]:
+def _examine_consumers() -> Iterator[Finding]:
     consumers = list(LtiConsumer.objects.order_by("pk")[: _CONSUMERS_READ + 1])
     if not consumers:
         yield note("no_consumer", "There is no LTI consumer yet.", "Add one in the admin.")
@@ -100,21 +100,21 @@ def _consumers() -> Iterator[Finding]:
         text = f"Only the first {_CONSUMERS_READ} LTI consumers are looked at."
         yield note("many_consumers", text)
     for consumer in consumers[:_CONSUMERS_READ]:
-        yield from _consumer(consumer)
+        yield from _examine_consumer(consumer)
 
 
-def _consumer(consumer: LtiConsumer) -> Iterator[Finding]:
+def _examine_consumer(consumer: LtiConsumer) -> Iterator[Finding]:
     for line in get_status_lines(RecentLaunches.for_consumer(consumer)):
-        # That nobody came yet, or that one person was refused, is no operator's business.
+        # That nobody came yet, or that one person was refused, does not concern an operator.
         if line.level in (Level.WARNING, Level.ERROR) or line.name == "inactive":
             text = f"“{consumer}”: {line.label}: {line.text}"
             yield Finding(name=line.name, level=line.level, text=text)
 
 
-#: What is looked at, in order; what grades need goes here too.
+#: What is examined, in order.
 EXAMINATIONS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _checks,
-    _database,
-    _clock,
-    _consumers,
+    _examine_checks,
+    _examine_database,
+    _examine_clock,
+    _examine_consumers,
 )

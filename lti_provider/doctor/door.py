@@ -1,4 +1,4 @@
-"""What only a launch through the real front door shows: proxies, redirects, caches, cookies."""
+"""Examines launches through the site's front door: proxies, redirects, caches, cookies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from django.shortcuts import resolve_url
 from django.urls import reverse
 
 from lti_provider import frames
-from lti_provider.conf import conf
 from lti_provider.doctor.browser import Answer, Browser
 from lti_provider.doctor.deployment import compare_clocks
 from lti_provider.doctor.finding import Finding, Stopped, error, fine, note, warning
@@ -41,7 +40,7 @@ _HANDLE = "HANDLE"
 
 @dataclass(frozen=True, kw_only=True)
 class FrontDoor:
-    """Where the site is for the world, whose launch is tried, and of which page.
+    """Where and as which consumer to launch.
 
     ``url`` is the site's address or the launch URL; ``target`` is a path, blank for
     ``LTI_PROVIDER_DEFAULT_TARGET``.
@@ -60,7 +59,7 @@ class FrontDoor:
 
     @property
     def launch_url(self) -> str:
-        """What an LMS would post to."""
+        """The URL that an LMS would post to."""
         if not self.target:
             return self.base + reverse("lti_provider:launch")
         target = self.target.removeprefix("/")
@@ -68,32 +67,23 @@ class FrontDoor:
 
     @property
     def origin(self) -> str:
-        """Who may frame what is launched."""
+        """An origin that may frame what is launched."""
         return next(iter(self.consumer.frame_origin_list), _LMS)
 
 
-def first_target(consumer: LtiConsumer | None) -> str:
-    """A page to launch: the consumer's first, the site's default, or the first launchable path."""
-    if consumer is not None and consumer.launch_target_list:
-        return consumer.launch_target_list[0]
-    if conf.default_target is None and conf.launchable_paths:
-        return conf.launchable_paths[0]
-    return ""
-
-
 def examine_door(door: FrontDoor, sessions: list[str]) -> Iterator[Finding]:
-    """Launch in a frame and in a window; ``sessions`` collects the keys of those made."""
+    """Launch in a frame and in a window; the keys of their sessions are added to ``sessions``."""
     parts = urlsplit(door.url)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         yield warning(
             "plain_http",
-            f"{door.url} is no https address: browsers keep no cookie of ours in a frame there.",
+            f"{door.url} is not an https address: browsers keep no cookies in frames there.",
             "Serve the site over https.",
         )
     for framed in (True, False):
         browser = Browser(framed=framed, tls=door.tls, timeout=door.timeout)
         try:
-            yield from _Walk(door, browser).findings()
+            yield from _LaunchExamination(door, browser).examine()
         except Stopped as stopped:
             yield stopped.finding
             return
@@ -115,8 +105,8 @@ def _explain_silence(door: FrontDoor, problem: EgressError) -> Finding:
 
 
 @dataclass
-class _Walk:
-    """One launch, step by step; a step that fails stops it."""
+class _LaunchExamination:
+    """One launch, step by step; a step that fails ends it with Stopped."""
 
     door: FrontDoor
     browser: Browser
@@ -126,7 +116,7 @@ class _Walk:
     def where(self) -> str:
         return "a frame" if self.browser.framed else "a window"
 
-    def findings(self) -> Iterator[Finding]:
+    def examine(self) -> Iterator[Finding]:
         trial_launch = TrialLaunch(
             consumer=self.door.consumer,
             role=Role.LEARNER,
@@ -137,17 +127,17 @@ class _Walk:
         newest = LtiLaunch.objects.order_by("-pk").values_list("pk", flat=True).first()
         self.since = newest or 0
         launched = self.browser.post(self.door.launch_url, form)
-        yield from _date(launched)
+        yield from _examine_date(launched)
         if not self._is_enter(launched.location):
-            raise Stopped(self._explain(launched))
-        yield from self._cookies_of_launch(launched)
-        yield from _caching(launched)
+            raise Stopped(self._explain_failure(launched))
+        yield from self._examine_launch_cookies(launched)
+        yield from _examine_caching(launched)
         entered = self.browser.get(launched.location)
-        content = self._entered(launched, entered)
-        yield from self._session(entered)
-        self._used_up(launched)
-        self._replayed(form)
-        yield from self._page(content)
+        content = self._get_content_url(launched, entered)
+        yield from self._examine_session(entered)
+        self._examine_reuse(launched)
+        self._examine_replay(form)
+        yield from self._examine_page(content)
         text = f"A launch in {self.where} arrives at {urlsplit(content).path}."
         yield fine("framed_launch" if self.browser.framed else "window_launch", text)
 
@@ -157,7 +147,7 @@ class _Walk:
         wanted = re.escape(base + before) + r"[\w-]+" + re.escape(after)
         return bool(re.fullmatch(wanted, urlsplit(location).path))
 
-    def _cookies_of_launch(self, launched: Answer) -> Iterator[Finding]:
+    def _examine_launch_cookies(self, launched: Answer) -> Iterator[Finding]:
         seen, asked = urlsplit(launched.location), urlsplit(self.door.launch_url)
         if (seen.scheme, seen.netloc) != (asked.scheme, asked.netloc):
             where = f"{seen.scheme}://{seen.netloc}"
@@ -169,9 +159,9 @@ class _Walk:
             text = f"The answer to a launch in {self.where} comes without the cookie {name}."
             hint = "Something in front of the site takes Set-Cookie away."
             raise Stopped(error("cookies_stripped", text, hint))
-        yield from self._attributes(launched)
+        yield from self._examine_attributes(launched)
 
-    def _attributes(self, answer: Answer) -> Iterator[Finding]:
+    def _examine_attributes(self, answer: Answer) -> Iterator[Finding]:
         if not self.browser.framed:
             return
         for cookie in answer.cookies.values():
@@ -185,8 +175,8 @@ class _Walk:
                 raise Stopped(error("cookie_attributes", text, hint))
         yield from ()
 
-    def _entered(self, launched: Answer, entered: Answer) -> str:
-        code = _refusal_code(entered)
+    def _get_content_url(self, launched: Answer, entered: Answer) -> str:
+        code = _find_refusal_code(entered)
         query = parse_qs(urlsplit(entered.location).query)
         if entered.location and not code and LAUNCH_PARAMETER in query:
             return entered.location
@@ -202,51 +192,51 @@ class _Walk:
             text = f"{address} was opened before the browser came to it."
             hint = "Something in front of the site fetches addresses by itself, or answers twice."
             raise Stopped(error("used_before", text, hint))
-        raise Stopped(self._explain(entered))
+        raise Stopped(self._explain_failure(entered))
 
-    def _session(self, entered: Answer) -> Iterator[Finding]:
+    def _examine_session(self, entered: Answer) -> Iterator[Finding]:
         name = settings.SESSION_COOKIE_NAME
         cookie = entered.cookies.get(name)
         if cookie is None:
             text = f"Signing in sets no cookie {name}."
             hint = "Something in front of the site takes Set-Cookie away."
             raise Stopped(error("cookies_stripped", text, hint))
-        yield from self._attributes(entered)
+        yield from self._examine_attributes(entered)
         if self.door.url.startswith("https:") and "secure" not in cookie.attributes:
             text = f"The cookie {name} is not Secure: it would travel over plain http too."
             yield warning("cookie_not_secure", text, "Set SESSION_COOKIE_SECURE = True.")
 
-    def _used_up(self, launched: Answer) -> None:
+    def _examine_reuse(self, launched: Answer) -> None:
         again = self.browser.get(launched.location)
         if LAUNCH_PARAMETER in parse_qs(urlsplit(again.location).query):
             text = "The same answer comes twice: a cache in front of the site keeps it."
             raise Stopped(error("cached", text, _NO_CACHE))
 
-    def _replayed(self, form: str) -> None:
-        # A jar of its own: what the launch set is not to be replaced.
+    def _examine_replay(self, form: str) -> None:
+        # A second browser, so that the cookies of the launch stay.
         other = Browser(framed=False, tls=self.door.tls, timeout=self.door.timeout)
         again = other.post(self.door.launch_url, form)
-        if _refusal_code(again) != ReplayedLaunch.code:
+        if _find_refusal_code(again) != ReplayedLaunch.code:
             text = "The same signed form was not refused the second time."
             hint = "All processes of the site need one database, and no cache may answer POSTs."
             raise Stopped(error("replay", text, hint))
 
-    def _page(self, location: str) -> Iterator[Finding]:
-        answer = self._follow(location)
+    def _examine_page(self, location: str) -> Iterator[Finding]:
+        answer = self._follow_redirects(location)
         path = urlsplit(answer.url).path
         if path == urlsplit(resolve_url(settings.LOGIN_URL)).path:
             text = f"After the launch, {urlsplit(location).path} asks to sign in again."
             hint = "The session is lost: do all processes share SESSION_ENGINE and SECRET_KEY?"
             yield error("session_lost", text, hint)
             return
-        yield from _caching(answer, ours=False)
+        yield from _examine_caching(answer, ours=False)
         if answer.status >= 400:
             text = f"The launched page {path} answers {answer.status}."
             yield warning("page", text, "--target names another page to launch.")
         elif self.browser.framed:
-            yield from self._framing(answer)
+            yield from self._examine_framing(answer)
 
-    def _follow(self, location: str) -> Answer:
+    def _follow_redirects(self, location: str) -> Answer:
         answer = self.browser.get(location)
         for _number in range(_REDIRECTS_FOLLOWED):
             if not answer.location:
@@ -254,26 +244,26 @@ class _Walk:
             answer = self.browser.get(answer.location)
         return answer
 
-    def _framing(self, answer: Answer) -> Iterator[Finding]:
+    def _examine_framing(self, answer: Answer) -> Iterator[Finding]:
         options = answer.headers.get("X-Frame-Options")
         if options is not None:
             text = f"The launched page comes with X-Frame-Options {options}: no LMS can frame it."
             hint = "Put LtiFrameMiddleware first in MIDDLEWARE, and let the proxy add none."
             yield error("frame_options", text, hint)
         policies = ",".join(answer.headers.get_all("Content-Security-Policy", [])).split(",")
-        allowing = [_ancestors(policy) for policy in policies if _ancestors(policy) is not None]
+        found = [_find_frame_ancestors(policy) for policy in policies]
+        allowing = [sources for sources in found if sources is not None]
         if not allowing:
             text = "The launched page comes without frame-ancestors: everyone may frame it."
             hint = "Something in front of the site takes Content-Security-Policy away."
             yield error("frame_ancestors", text, hint)
-        elif any(self.door.origin not in (sources or ()) for sources in allowing):
+        elif any(self.door.origin not in sources for sources in allowing):
             text = "The launched page's frame-ancestors do not name the LMS: it cannot frame it."
             hint = "Let the proxy add no Content-Security-Policy of its own with frame-ancestors."
             yield error("frame_ancestors", text, hint)
 
-    def _explain(self, answer: Answer) -> Finding:
-        """Why a step did not lead on."""
-        if code := _refusal_code(answer):
+    def _explain_failure(self, answer: Answer) -> Finding:
+        if code := _find_refusal_code(answer):
             return self._explain_refusal(code)
         return _explain_redirect(answer) if answer.location else _explain_status(answer)
 
@@ -285,7 +275,7 @@ class _Walk:
                 "with --target."
             )
             return warning("no_target", text, hint)
-        logged = self._logged(code)
+        logged = self._find_refused(code)
         if logged is None:
             text = f"The launch was refused ({code}); this database's launch log has no such entry."
             hint = "The site at this address uses another database than this command."
@@ -294,7 +284,7 @@ class _Walk:
             return _explain_signature(self.door, logged)
         return error("refused", f"The launch was refused: {code}.", logged.refusal_hint)
 
-    def _logged(self, code: str) -> LtiLaunch | None:
+    def _find_refused(self, code: str) -> LtiLaunch | None:
         refused = LtiLaunch.objects.filter(
             lti_consumer=self.door.consumer, refusal_code=code, pk__gt=self.since
         )
@@ -304,7 +294,7 @@ class _Walk:
 _NO_CACHE = "Let it pass on everything under the launch URLs; their answers are marked no-store."
 
 
-def _ancestors(policy: str) -> list[str] | None:
+def _find_frame_ancestors(policy: str) -> list[str] | None:
     for directive in policy.split(";"):
         name, *sources = directive.split() or [""]
         if name.lower() == "frame-ancestors":
@@ -312,7 +302,7 @@ def _ancestors(policy: str) -> list[str] | None:
     return None
 
 
-def _date(answer: Answer) -> Iterator[Finding]:
+def _examine_date(answer: Answer) -> Iterator[Finding]:
     try:
         date = parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:
@@ -320,7 +310,7 @@ def _date(answer: Answer) -> Iterator[Finding]:
     yield from compare_clocks("site_clock", f"that of {answer.url}", date.timestamp())
 
 
-def _caching(answer: Answer, *, ours: bool = True) -> Iterator[Finding]:
+def _examine_caching(answer: Answer, *, ours: bool = True) -> Iterator[Finding]:
     told = [
         f"{name}: {value}"
         for name in ("X-Cache", "X-Cache-Status", "CF-Cache-Status", "X-Proxy-Cache")
@@ -335,7 +325,7 @@ def _caching(answer: Answer, *, ours: bool = True) -> Iterator[Finding]:
         yield warning("headers_stripped", text, hint)
 
 
-def _refusal_code(answer: Answer) -> str:
+def _find_refusal_code(answer: Answer) -> str:
     """The code that our page shows, or that goes back to the LMS."""
     sent_back = parse_qs(urlsplit(answer.location).query).get("lti_errorlog", [""])[0]
     shown = [code for code in _CODE.findall(answer.text) if code in LaunchRefused.by_code()]
@@ -349,9 +339,9 @@ def _explain_signature(door: FrontDoor, logged: LtiLaunch) -> Finding:
         hint = "Let the proxy pass on the Host header as it came, or set USE_X_FORWARDED_HOST."
         if asked.scheme == seen.scheme:
             return error("proxy_host", text, hint)
-        return error("proxy_host", text, f"{hint} {_scheme_hint()}")
+        return error("proxy_host", text, f"{hint} {_build_scheme_hint()}")
     if asked.scheme != seen.scheme:
-        return error("proxy_scheme", text, _scheme_hint())
+        return error("proxy_scheme", text, _build_scheme_hint())
     if asked.path != seen.path:
         hint = "Let the proxy pass on the path as it came, or set FORCE_SCRIPT_NAME."
         return error("proxy_path", text, hint)
@@ -359,7 +349,7 @@ def _explain_signature(door: FrontDoor, logged: LtiLaunch) -> Finding:
     return error("body_changed", text, logged.refusal_hint)
 
 
-def _scheme_hint() -> str:
+def _build_scheme_hint() -> str:
     header = settings.SECURE_PROXY_SSL_HEADER
     if header is None:
         return (
@@ -379,7 +369,7 @@ def _explain_redirect(answer: Answer) -> Finding:
     text = f"A launch at {answer.url} is redirected to {answer.location}, which loses the form."
     if led == asked:
         text = f"{answer.url} redirects to itself: the site takes https requests for http ones."
-        return error("proxy_scheme", text, _scheme_hint())
+        return error("proxy_scheme", text, _build_scheme_hint())
     if led.path == urlsplit(resolve_url(settings.LOGIN_URL)).path:
         text = f"{answer.url} asks to sign in before anything else."
         hint = (

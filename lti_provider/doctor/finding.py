@@ -1,4 +1,4 @@
-"""Finding: one thing that was looked at."""
+"""Finding: what the doctor says about one thing that it examined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lti_provider.status import Level
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """``name`` is stable, for whoever watches; ``hint`` says what to do."""
+    """One result; ``name`` is stable, for monitoring, and ``hint`` says what to do."""
 
     name: str
     level: Level
@@ -18,7 +18,7 @@ class Finding:
 
 
 class Stopped(Exception):
-    """Nothing behind this finding can be looked at."""
+    """A finding after which nothing else can be examined."""
 
     def __init__(self, finding: Finding) -> None:
         self.finding = finding
@@ -26,20 +26,20 @@ class Stopped(Exception):
 
 
 def error(name: str, text: str, hint: str = "") -> Finding:
-    """Launches or grades fail."""
+    """A finding: launches or grades fail."""
     return Finding(name=name, level=Level.ERROR, text=text, hint=hint)
 
 
 def warning(name: str, text: str, hint: str = "") -> Finding:
-    """Some launches or grades may fail."""
+    """A finding: some launches or grades may fail."""
     return Finding(name=name, level=Level.WARNING, text=text, hint=hint)
 
 
 def note(name: str, text: str, hint: str = "") -> Finding:
-    """Good to know."""
+    """A finding that is good to know."""
     return Finding(name=name, level=Level.NOTE, text=text, hint=hint)
 
 
 def fine(name: str, text: str) -> Finding:
-    """Looked at, and as it should be."""
+    """A finding: this is as it should be."""
     return Finding(name=name, level=Level.OK, text=text)

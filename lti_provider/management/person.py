@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from lti_provider.management.consumer import NOT_FOUND, find_consumer
-from lti_provider.models import DataSubject
+from lti_provider.privacy import DataSubject
 
 
 class DataSubjectCommand(BaseCommand, ABC):
@@ -30,9 +30,9 @@ class DataSubjectCommand(BaseCommand, ABC):
         if (user is None) == (consumer is None) or (consumer is None) != (lti_user_id is None):
             raise CommandError("Give either --user, or --consumer and --lti-user-id.")
         if user is not None:
-            person = DataSubject.of_account(_find_account(user))
+            person = DataSubject.from_account(_find_account(user))
         else:
-            person = DataSubject.of_lms(find_consumer(consumer), lti_user_id)
+            person = DataSubject.from_lms(find_consumer(consumer), lti_user_id)
         if not any(rows for rows in person.export().values()):
             raise CommandError("Nothing is stored about this person.", returncode=NOT_FOUND)
         self.handle_person(person, **options)

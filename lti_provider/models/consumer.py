@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -22,12 +20,13 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
-from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData, host_of
+from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.secret import SecretField, decrypt_all
+from lti_provider.origins import get_host, is_path, normalize_origin
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -61,9 +60,6 @@ _CREDENTIALS = (
     "rotations",
 )
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-_PATH = re.compile(r"/[^\s?#\\]*")
-
 
 def generate_key() -> str:
     """A consumer key that needs no escaping anywhere: 96 random bits."""
@@ -75,39 +71,16 @@ def generate_secret() -> str:
     return secrets.token_hex(32)
 
 
-def normalize_origin(text: str) -> str:
-    """An origin (RFC 6454) as browsers write it: lower case, no default port, no path.
-
-    Raises ValidationError for anything else, wildcards included.
-    """
-    invalid = ValidationError(
-        _("“%(text)s” is not an origin such as https://lms.example.edu or http://localhost:8080."),
-        code="invalid_origin",
-        params={"text": text},
-    )
-    try:
-        parts = urlsplit(text.strip().rstrip("/").lower())
-        port = parts.port
-    except ValueError:
-        raise invalid from None
-    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.rstrip(":")
-    bare = not (parts.path or parts.query or parts.fragment)
-    if parts.scheme not in ("http", "https") or not bare or not _HOST.fullmatch(host):
-        raise invalid
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
-
-
 def validate_frame_origins(text: str) -> None:
-    """Refuse lines that are no origins, with what to write instead."""
+    """Refuse lines that are not origins, with what to write instead."""
     for line in text.split():
         normalize_origin(line)
 
 
 def validate_launch_targets(text: str) -> None:
-    """Refuse lines that are no paths from the site's root."""
+    """Refuse lines that are not paths from the site's root."""
     for line in text.splitlines():
-        if line.strip() and not _PATH.fullmatch(line.strip()):
+        if line.strip() and not is_path(line.strip()):
             raise ValidationError(
                 _("“%(text)s” is not a path such as /courses/algebra/."),
                 code="invalid_path",
@@ -116,9 +89,9 @@ def validate_launch_targets(text: str) -> None:
 
 
 def validate_outcome_hosts(text: str) -> None:
-    """Refuse lines that are no hosts."""
+    """Refuse lines that are not hosts."""
     for line in text.split():
-        if host_of(f"https://{line}/") != line.lower().removesuffix(":443"):
+        if get_host(f"https://{line}/") != line.lower().removesuffix(":443"):
             raise ValidationError(
                 _("“%(text)s” is not a host such as lms.example.edu or localhost:8080."),
                 code="invalid_host",
@@ -127,7 +100,7 @@ def validate_outcome_hosts(text: str) -> None:
 
 
 def validate_outcome_networks(text: str) -> None:
-    """Refuse lines that are no networks, with what to write instead."""
+    """Refuse lines that are not networks, with what to write instead."""
     for line in text.split():
         try:
             ip_network(line)
@@ -147,7 +120,7 @@ class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
         )
 
     def update(self, **kwargs: Any) -> int:
-        """Update; sessions of consumers that are deactivated end."""
+        """Update; deactivating consumers ends their sessions."""
         if kwargs.get("is_active", True) is not True:
             kwargs.setdefault("session_epoch", models.F("session_epoch") + 1)
         return super().update(**kwargs)
@@ -364,7 +337,7 @@ class LtiConsumer(models.Model):
         return self.consumer_name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; what finds key and installation goes with them. ``instance_guid`` is accepted."""
+        """Save, with the digests that find key and guid; accept ``instance_guid``."""
         self.consumer_key_digest = digest(self.consumer_key)
         self.instance_guid_digest = digest(self.instance_guid)
         if (fields := kwargs.get("update_fields")) is not None:
@@ -384,7 +357,7 @@ class LtiConsumer(models.Model):
             self._add_installation(self.instance_guid)
 
     def clean(self) -> None:
-        """Normalize origins and refuse a key that another consumer has, to the letter."""
+        """Normalize origins and refuse a key that a different consumer has, to the letter."""
         super().clean()
         self.frame_origins = "\n".join(
             dict.fromkeys(normalize_origin(line) for line in self.frame_origins.split())
@@ -414,13 +387,13 @@ class LtiConsumer(models.Model):
         """The present and the previous secret as they are stored, blank where not accepted."""
         if self.is_expired:
             return "", ""
-        previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
+        previous = self._get_stored("previous_secret") if self.accepts_previous_secret else ""
         return self.stored_secret, previous
 
     @property
     def stored_secrets(self) -> tuple[str, str]:
         """The present and the previous secret as they are stored, accepted or not."""
-        return self.stored_secret, self._stored("previous_secret")
+        return self.stored_secret, self._get_stored("previous_secret")
 
     @property
     def is_secret_unreadable(self) -> bool:
@@ -434,10 +407,10 @@ class LtiConsumer(models.Model):
 
     @property
     def stored_secret(self) -> str:
-        """What the database has of the present secret: to be kept as it is, not to be shown."""
-        return self._stored("consumer_secret")
+        """The present secret as it is stored, perhaps encrypted: to keep, not to show."""
+        return self._get_stored("consumer_secret")
 
-    def _stored(self, name: str) -> str:
+    def _get_stored(self, name: str) -> str:
         field = cast("SecretField", self._meta.get_field(name))
         stored: str = field.value_from_object(self)
         return stored
@@ -488,8 +461,8 @@ class LtiConsumer(models.Model):
                 extra={"event": "consumer_deactivated", "consumer": self.pk},
             )
 
-    def note_secret_use(self, use: SecretUse) -> None:
-        """Note that a launch was signed with a secret, once in an hour at most."""
+    def record_secret_use(self, use: SecretUse) -> None:
+        """Record when a secret last signed a launch, once in an hour at most."""
         name = {
             self.SecretUse.CURRENT: "secret_used_at",
             self.SecretUse.PREVIOUS: "previous_secret_used_at",
@@ -503,14 +476,14 @@ class LtiConsumer(models.Model):
                 # The LMS has the new secret now: what it refused has waited for this.
                 self.lti_results.retry_unauthorized()
 
-    def rotation_of(self, use: str) -> int:
-        """Which secret a launch was signed with, as it may be kept: by the rotations before it."""
+    def get_rotation(self, use: str) -> int:
+        """The number of the secret that signed a launch: how many rotations came before it."""
         return self.rotations - (use == self.SecretUse.PREVIOUS)
 
     @sensitive_variables()
     def get_signing_secrets(self, rotation: int) -> list[str]:
         """The secret that came with ``rotation``, and while two are accepted, the other one."""
-        previous = self._stored("previous_secret") if self.accepts_previous_secret else ""
+        previous = self._get_stored("previous_secret") if self.accepts_previous_secret else ""
         (earlier,) = decrypt_all(previous)
         both = [self.consumer_secret, *([earlier] if earlier else [])]
         return both[::-1] if rotation == self.rotations - 1 else both
@@ -523,7 +496,7 @@ class LtiConsumer(models.Model):
 
     @property
     def personal_data_kept(self) -> PersonalData:
-        """``personal_data`` as a policy."""
+        """``personal_data`` as PersonalData."""
         return PersonalData(self.personal_data)
 
     @property
@@ -547,7 +520,7 @@ class LtiConsumer(models.Model):
         return tuple(ip_network(line) for line in self.outcome_networks.split())
 
     def learn_outcome_host(self, host: str) -> None:
-        """Note a host that a verified launch named as one that takes grades.
+        """Add a host that a verified launch named to the hosts that take grades.
 
         Whoever signs launches knows the secret that signs grades, so it may also say where they
         go; a grade whose address came from elsewhere goes nowhere.
@@ -568,32 +541,28 @@ class LtiConsumer(models.Model):
         self.outcome_hosts = hosts
 
     def supports(self, operation: str) -> bool:
-        """Whether the LMS never said that it does not do this with grades."""
+        """Whether the LMS may do this with grades: it has never said that it does not."""
         return operation not in self.unsupported_outcomes.split()
 
-    def remember_unsupported(self, operation: str) -> None:
-        """Note that the LMS does not do this; a resend asks again."""
+    def record_unsupported(self, operation: str) -> None:
+        """Record that the LMS does not do this with grades; a resend asks again."""
         if self.supports(operation):
             self.unsupported_outcomes = f"{self.unsupported_outcomes} {operation}".strip()
             self.save(update_fields=["unsupported_outcomes"])
 
     def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
-        """Whether a launch's ``Origin`` header (RFC 6454) names somebody who is not this LMS.
+        """Whether a launch's ``Origin`` header (RFC 6454) names a different site than this LMS.
 
         A missing or ``null`` one names nobody. Without frame origins, the signed return URL's
         origin is the LMS's; without that, nobody is known to be foreign.
         """
         if self.origin_check == self.OriginCheck.OFF or origin in ("", "null"):
             return False
-        own = self.origins_of(message)
+        own = self.get_frame_origins(message.return_origin)
         return bool(own) and origin.lower() not in own
 
-    def origins_of(self, message: LaunchMessage) -> tuple[str, ...]:
-        """The LMS's origins: the consumer's, else that of the message's return URL."""
-        return self.origins_with(message.return_origin)
-
-    def origins_with(self, return_origin: str | None) -> tuple[str, ...]:
-        """The LMS's origins, where ``return_origin`` is that of a signed return URL."""
+    def get_frame_origins(self, return_origin: str | None) -> tuple[str, ...]:
+        """The LMS's origins: the consumer's, else ``return_origin``, of the signed return URL."""
         return self.frame_origin_list or ((return_origin,) if return_origin else ())
 
     def find_installation(self, guid: str) -> LtiInstallation | None:
@@ -622,7 +591,7 @@ class LtiConsumer(models.Model):
         )
         learned = unknown.update(instance_guid=guid, instance_guid_digest=digest(guid))
         if learned:
-            self._add_installation(guid).note_seen()
+            self._add_installation(guid).record_seen()
         self.refresh_from_db(fields=["instance_guid", "instance_guid_digest"])
         return bool(learned) or self.installations.filter(guid_digest=digest(guid)).exists()
 
@@ -633,7 +602,7 @@ class LtiConsumer(models.Model):
             self._set_first_installation(guid)
 
     def forget_installation(self, guid: str) -> None:
-        """Let the oldest installation that is left be the first, if ``guid`` was."""
+        """Make the oldest installation that is left the first one, if ``guid`` was."""
         if self.instance_guid == guid:
             left = self.installations.first()
             self._set_first_installation(left.guid if left else "")

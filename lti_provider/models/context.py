@@ -44,8 +44,8 @@ class LtiContext(models.Model):
         return self.title or self.label or self.context_id
 
 
-def link_digest(message: LaunchMessage) -> str:
-    """What tells one placement from another: a copied course may repeat its link ids."""
+def digest_link(message: LaunchMessage) -> str:
+    """The digest of a placement: of course and link, since a copied course may repeat link ids."""
     return digest(message.context_id, message.resource_link_id)
 
 
@@ -55,9 +55,9 @@ class LtiResourceLinkQuerySet(PrimaryQuerySet["LtiResourceLink"]):
     ) -> LtiResourceLink:
         """The link of a launch, with its course, brought up to date; ``known`` saves a read."""
         link = known or self._create(consumer, message)
-        _update(link, title=message.get("resource_link_title"))
+        _update_titles(link, title=message.get("resource_link_title"))
         if link.lti_context is not None:
-            _update(
+            _update_titles(
                 link.lti_context,
                 title=message.get("context_title"),
                 label=message.get("context_label"),
@@ -80,7 +80,7 @@ class LtiResourceLinkQuerySet(PrimaryQuerySet["LtiResourceLink"]):
             lti_consumer=consumer,
             lti_context=context,
             resource_link_id=message.resource_link_id,
-            resource_link_digest=link_digest(message),
+            resource_link_digest=digest_link(message),
             title=message.get("resource_link_title")[:TITLE_LENGTH],
         )
         try:
@@ -135,7 +135,7 @@ class LtiResourceLink(models.Model):
         return self.title or self.resource_link_id
 
 
-def _update(place: LtiContext | LtiResourceLink, **sent: str) -> None:
+def _update_titles(place: LtiContext | LtiResourceLink, **sent: str) -> None:
     # An LMS that leaves a title out has not renamed anything.
     changed = {
         name: text[:TITLE_LENGTH]

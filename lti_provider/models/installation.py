@@ -67,19 +67,19 @@ class LtiInstallation(models.Model):
         return self.guid or "-"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; what compares the guid goes with the guid."""
+        """Save, with the digest that the guid is compared by."""
         self.guid_digest = digest(self.guid)
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Accept it no longer: its next launch is refused, unless no installation is left."""
+        """Delete it: its next launch is refused, unless no installation is left."""
         with transaction.atomic(using=self._state.db):
             deleted = super().delete(*args, **kwargs)
             self.lti_consumer.forget_installation(self.guid)
         return deleted
 
-    def note_seen(self) -> None:
-        """Note an accepted launch, once in an hour at most."""
+    def record_seen(self) -> None:
+        """Record an accepted launch, once in an hour at most."""
         now = timezone.now()
         if self.last_seen_at is None or now - self.last_seen_at > STAMP_INTERVAL:
             first_seen_at = Coalesce("first_seen_at", now, output_field=models.DateTimeField())

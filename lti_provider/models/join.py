@@ -1,4 +1,4 @@
-"""Rows that belong together by their digests, without a foreign key's column."""
+"""DigestJoin: a relation by digests, without a foreign key's column."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from lti_provider.exceptions import LaunchRefused
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
-from lti_provider.models.context import LtiContext, LtiResourceLink, link_digest
+from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
@@ -66,7 +66,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
             + timedelta(seconds=timestamp + LONGEST_WINDOW - time.time()),
             handle_digest=digest(handle),
             user_digest=digest(*person),
-            link_digest=link_digest(message),
+            link_digest=digest_link(message),
             message_pairs=message.without_personal_data(consumer.personal_data_kept).pairs,
             personal_pairs=message.identity_pairs if consumer.require_user_account else None,
             target=target,
@@ -344,7 +344,7 @@ class LtiLaunch(models.Model):
     @property
     def frame_origins(self) -> tuple[str, ...]:
         """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
-        return self.lti_consumer.origins_of(self.message)
+        return self.lti_consumer.get_frame_origins(self.message.return_origin)
 
     def submit_score(
         self,

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
-from lti_provider.message import LaunchMessage, host_of
+from lti_provider.message import LaunchMessage
 from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Verdict, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
@@ -26,6 +26,7 @@ from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.score import DECIMALS, Number, normalize_score
 from lti_provider.models.user import LtiUser
+from lti_provider.origins import get_host
 from lti_provider.outcome_xml import Operation, is_xml_text
 from lti_provider.signals import score_submitted
 
@@ -100,7 +101,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
             return known
-        host = host_of(url)
+        host = get_host(url)
         consumer.learn_outcome_host(host)
         service: dict[str, Any] = {
             "rotation": rotation,

@@ -1,4 +1,4 @@
-"""LtiUser: who a consumer's user id is on this site."""
+"""LtiUser: a person of an LMS and the account of this site."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
         user: AbstractBaseUser,
         address: str | None,
     ) -> tuple[LtiUser, bool]:
-        """Give a person of a consumer an own account; ``address`` goes to the history.
+        """Connect a person of a consumer to an account; ``address`` goes to the history.
 
         Returns the connection and whether it is new. Raises AlreadyConnected if the person or the
-        account is connected to another one there.
+        account has a different connection there.
         """
         person = {"lti_consumer": consumer, "lti_user_digest": lti_user_digest}
         try:
@@ -45,7 +45,7 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
                     lti_user = LtiUser(lti_user_id=lti_user_id, **person)
                 lti_user.connect_to(user, address)
         except (IntegrityError, AlreadyConnected):
-            # A second click is no conflict.
+            # A second click is not a conflict.
             same = self.filter(user=cast("Any", user), connected_at__isnull=False, **person).first()
             if same is None:
                 raise AlreadyConnected from None
@@ -53,9 +53,9 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
         return lti_user, True
 
     def guests(self, before: datetime) -> LtiUserQuerySet:
-        """Launches' visitors without an id whose account nobody signed in to since ``before``."""
+        """People without an id whose account nobody has signed in to since ``before``."""
         found = self.filter(lti_user_id="", connected_at=None, created_at__lt=before)
-        # A user model may do without it.
+        # A user model may lack it.
         if getattr(get_user_model(), "last_login", None) is None:
             return found
         unused = models.Q(user__last_login=None) | models.Q(user__last_login__lt=before)
@@ -151,14 +151,14 @@ class LtiUser(models.Model):
         return self.connected_at is not None
 
     def connect_to(self, user: AbstractBaseUser, address: str | None) -> None:
-        """Replace the anonymous account, if there is one. Raises AlreadyConnected."""
+        """Connect ``user`` in place of the anonymous account, if any. Raises AlreadyConnected."""
         if self.is_connected:
             raise AlreadyConnected
         former = self.user_id if self.user_id != user.pk else None
         self.user = cast("Any", user)
         self.connected_at = timezone.now()
         self.save()
-        self.note(
+        self.record_event(
             LtiConnectionEvent.Kind.CONNECTED,
             LtiConnectionEvent.How.CONFIRMED,
             user,
@@ -171,11 +171,11 @@ class LtiUser(models.Model):
     ) -> None:
         """End the connection; the next launch starts anew. Its sessions end at once."""
         with transaction.atomic(using=router.db_for_write(type(self), instance=self)):
-            self.note(LtiConnectionEvent.Kind.DISCONNECTED, how, done_by, address)
+            self.record_event(LtiConnectionEvent.Kind.DISCONNECTED, how, done_by, address)
             self.delete()
         user_disconnected.send(sender=type(self), lti_user=self, done_by=done_by)
 
-    def note(
+    def record_event(
         self,
         kind: LtiConnectionEvent.Kind,
         how: LtiConnectionEvent.How,
@@ -183,7 +183,7 @@ class LtiUser(models.Model):
         address: str | None,
         **details: Any,
     ) -> None:
-        """Add a line to the history."""
+        """Add an LtiConnectionEvent of this connection to the history."""
         LtiConnectionEvent.objects.create(
             lti_consumer=self.lti_consumer,
             lti_user_id=self.lti_user_id,

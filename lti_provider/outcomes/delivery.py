@@ -234,7 +234,7 @@ class Deliverer:
             self._end_lease(message.running)
             return
         if message.attempt.is_unsupported:
-            message.result.lti_consumer.remember_unsupported(message.result.operation)
+            message.result.lti_consumer.record_unsupported(message.result.operation)
         self._record_attempt(message.result, message.attempt)
         self._update_breaker(message.running.lease, message.attempt)
 

@@ -97,7 +97,7 @@ def read_score(result: LtiResult) -> Decimal | None:
         raise _build_read_error(attempt.code, attempt.text) from None
     attempt = judge_outcome(outcome, answer)
     if attempt.is_unsupported:
-        result.lti_consumer.remember_unsupported(Operation.READ)
+        result.lti_consumer.record_unsupported(Operation.READ)
     raise _build_read_error(attempt.code, attempt.text)
 
 

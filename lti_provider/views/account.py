@@ -20,7 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from lti_provider import frames, sessions
-from lti_provider.backends import lti_backend
+from lti_provider.backends import get_lti_backend
 from lti_provider.exceptions import (
     ConnectionDeclined,
     ConnectionRefused,
@@ -29,7 +29,7 @@ from lti_provider.exceptions import (
 )
 from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.pages import render_page
-from lti_provider.products import email_setting
+from lti_provider.products import get_email_setting
 from lti_provider.signals import user_connected
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.handle import HandleView, check_origin
@@ -50,14 +50,14 @@ def ask_to_sign_in(
     if launch.lti_consumer.account_match == LtiConsumer.AccountMatch.EMAIL:
         _check_email(launch)
     if not framed and request.user.is_authenticated:
-        return _to_confirmation(request, handle, framed=False)
+        return _redirect_to_confirmation(request, handle, framed=False)
     context = {
         "launch": launch,
         "framed": framed,
         "start_url": reverse("lti_provider:account_start", args=[handle]),
         "state_url": reverse("lti_provider:account_state", args=[handle]),
         "enter_url": request.path,
-        "secret": _poll_secret(handle),
+        "secret": _get_poll_secret(handle),
     }
     with translation.override(launch.locale or translation.get_language()):
         return render_page(
@@ -72,24 +72,26 @@ def _check_email(launch: LtiLaunch) -> None:
     if launch.message.email:
         return
     family = launch.message.get("tool_consumer_info_product_family_code")
-    setting = email_setting(family)
+    setting = get_email_setting(family)
     text = format_lazy("{} {}", EmailMissing.public_text, setting)
     raise EmailMissing(setting).with_details(public_text=text)
 
 
-def _to_confirmation(request: HttpRequest, handle: str, *, framed: bool) -> HttpResponseBase:
+def _redirect_to_confirmation(
+    request: HttpRequest, handle: str, *, framed: bool
+) -> HttpResponseBase:
     path = reverse("lti_provider:account", args=[handle])
     response = SeeOther(f"{path}?framed=1" if framed else path)
-    frames.bind_top_level(request, response, handle, path)
+    frames.bind_handle_top_level(request, response, handle, path)
     return response
 
 
-def _poll_secret(handle: str) -> str:
+def _get_poll_secret(handle: str) -> str:
     return salted_hmac(_SALT, handle, algorithm="sha256").hexdigest()
 
 
 class AccountStartView(HandleView):
-    """Takes a launch from our own page to the site's sign-in; the ``Origin`` proves the page."""
+    """Leads from the page in the frame to the site's sign-in; ``Origin`` proves that page."""
 
     http_method_names = ["post"]
     decorators = (csrf_exempt, *HandleView.decorators)
@@ -98,7 +100,7 @@ class AccountStartView(HandleView):
         """Bind the handle to this browser and go to the confirmation, which asks to sign in."""
         check_origin(request)
         launch.record_connection_refusal("")
-        return _to_confirmation(request, handle, framed=bool(request.POST.get("framed")))
+        return _redirect_to_confirmation(request, handle, framed=bool(request.POST.get("framed")))
 
 
 class AccountView(AccessMixin, HandleView):
@@ -114,19 +116,19 @@ class AccountView(AccessMixin, HandleView):
     # Sets the token's cookie on a site without Django's CSRF middleware too.
     @method_decorator(csrf_protect)
     def get(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """Ask, or say why this account cannot be the one."""
-        if (instead := self._instead(request, launch, handle)) is not None:
+        """Ask for a confirmation, or say why this account cannot be connected."""
+        if (instead := self._find_other_answer(request, launch, handle)) is not None:
             return instead
         try:
-            lti_backend().may_connect(request.user, launch)
+            get_lti_backend().may_connect(request.user, launch)
         except ConnectionRefused as refusal:
             return self._refuse_connection(request, launch, refusal)
-        return self._page("confirm_connection", request, launch)
+        return self._render_page("confirm_connection", request, launch)
 
     @method_decorator(csrf_protect)
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        """Connect, decline, or sign out to sign in with another account."""
-        if (instead := self._instead(request, launch, handle)) is not None:
+        """Connect, decline, or sign out to sign in with a different account."""
+        if (instead := self._find_other_answer(request, launch, handle)) is not None:
             return instead
         if "confirm" not in request.POST:
             launch.record_connection_refusal(ConnectionDeclined.code)
@@ -135,44 +137,46 @@ class AccountView(AccessMixin, HandleView):
             self._connect(request, launch)
         except ConnectionRefused as refusal:
             return self._refuse_connection(request, launch, refusal)
-        return self._go_on(request, launch, handle)
+        return self._answer_connected(request, launch, handle)
 
     def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """A reload, after the course's frame has gone on, says again how it ended."""
         if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
-            return self._page("connected", request, launch)
+            return self._render_page("connected", request, launch)
         return super().answer_used(request, launch, handle)
 
-    def _instead(
+    def _find_other_answer(
         self, request: HttpRequest, launch: LtiLaunch, handle: str
     ) -> HttpResponseBase | None:
         if not frames.is_bound_top_level(request, handle):
             raise OtherBrowser
         if not launch.needs_account:
-            return self._go_on(request, launch, handle)
+            return self._answer_connected(request, launch, handle)
         if "another" in request.POST:
             launch.record_connection_refusal("")
             logout(request)
         if not request.user.is_authenticated:
             return self.handle_no_permission()
-        if sessions.is_made_by_launch(request):
-            return self._page("sign_in", request, launch)
+        if sessions.is_launch_session(request):
+            return self._render_page("sign_in", request, launch)
         return None
 
-    def _go_on(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
+    def _answer_connected(
+        self, request: HttpRequest, launch: LtiLaunch, handle: str
+    ) -> HttpResponseBase:
         if _is_for_frame(request):
-            return self._page("connected", request, launch)
+            return self._render_page("connected", request, launch)
         return SeeOther(reverse("lti_provider:enter", args=[handle]))
 
     def _connect(self, request: HttpRequest, launch: LtiLaunch) -> None:
         user: Any = request.user
-        lti_backend().may_connect(user, launch)
+        get_lti_backend().may_connect(user, launch)
         lti_user, is_new = LtiUser.objects.connect(
             launch.lti_consumer,
             launch.message.user_id,
             launch.user_digest,
             user,
-            sessions.address_of(request),
+            sessions.get_client_address(request),
         )
         if is_new:
             user_connected.send(sender=LtiUser, request=request, lti_user=lti_user, launch=launch)
@@ -183,10 +187,10 @@ class AccountView(AccessMixin, HandleView):
         return refuse(
             request,
             self.add_known_details(refusal),
-            lambda: self._page("connection_refused", request, launch, refusal),
+            lambda: self._render_page("connection_refused", request, launch, refusal),
         )
 
-    def _page(
+    def _render_page(
         self,
         name: str,
         request: HttpRequest,
@@ -195,7 +199,7 @@ class AccountView(AccessMixin, HandleView):
     ) -> HttpResponse:
         context = {
             "launch": launch,
-            "account": _account_name(request.user),
+            "account": _get_account_name(request.user),
             "csrf_token": get_token(request),
             "refusal": refusal,
             "declined": isinstance(refusal, ConnectionDeclined),
@@ -211,29 +215,29 @@ def _is_for_frame(request: HttpRequest) -> bool:
     return "framed" in request.GET
 
 
-def _account_name(user: Any) -> str:
+def _get_account_name(user: Any) -> str:
     username = str(user.get_username())
     full_name = str(user.get_full_name()) if hasattr(user, "get_full_name") else ""
     return f"{full_name} ({username})" if full_name and full_name != username else username
 
 
 class AccountStateView(DecoratedView):
-    """Tells the waiting page, which has a secret of its own, how far its person is."""
+    """Tells the page that waits in the frame, by its secret, how far the connection is."""
 
     http_method_names = ["get"]
     decorators = (login_not_required, never_cache, non_atomic_requests)
 
     @answer_outages
     def get(self, request: HttpRequest, handle: str) -> HttpResponse:
-        """``state``: waiting, connected, declined, or ended."""
+        """JSON with ``state``: ``waiting``, ``connected``, ``declined`` or ``ended``."""
         given = request.headers.get("X-Lti-Secret", "")
         launch = LtiLaunch.objects.with_handle(handle)
-        if launch is None or not constant_time_compare(given, _poll_secret(handle)):
+        if launch is None or not constant_time_compare(given, _get_poll_secret(handle)):
             return JsonResponse({"state": "ended"}, status=404)
-        return JsonResponse({"state": _state(launch)})
+        return JsonResponse({"state": _get_state(launch)})
 
 
-def _state(launch: LtiLaunch) -> str:
+def _get_state(launch: LtiLaunch) -> str:
     over = launch.entered_at is not None or launch.is_expired
     if over or not launch.lti_consumer.is_active:
         return "ended"
@@ -255,7 +259,7 @@ class ConnectionsView(DecoratedView):
         user: Any = request.user
         context = {
             "connections": self._find_connections(user),
-            "account": _account_name(user),
+            "account": _get_account_name(user),
             "csrf_token": get_token(request),
         }
         return render_page("connections", context, frame_ancestors=())
@@ -269,7 +273,7 @@ class ConnectionsView(DecoratedView):
         for lti_user in self._find_connections(user):
             if str(lti_user.pk) == number:
                 lti_user.disconnect(
-                    LtiConnectionEvent.How.BY_PERSON, user, sessions.address_of(request)
+                    LtiConnectionEvent.How.BY_PERSON, user, sessions.get_client_address(request)
                 )
         # Of a session that this ended, the page asks to sign in.
         return SeeOther(request.path)

@@ -1,4 +1,4 @@
-"""CartridgeView: the tool configuration at an address of its own."""
+"""CartridgeView: the tool configuration, at its own URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lti_provider.views.target import is_launchable
 
 
 class CartridgeView(DecoratedView):
-    """What an LMS imports for ``launch/`` or ``launch/<target>``.
+    """The tool configuration that an LMS imports for ``launch/`` or ``launch/<target>``.
 
     Its address ends in ``.xml``, by which Moodle recognizes it. Anybody may read it.
     """
@@ -31,22 +31,22 @@ class CartridgeView(DecoratedView):
             path = reverse("lti_provider:launch_target", args=[target])
         else:
             raise Http404(f"/{target} is not under LTI_PROVIDER_LAUNCHABLE_PATHS.")
-        return render_cartridge(site_cartridge(), request.build_absolute_uri(path))
+        return render_cartridge(get_site_cartridge(), request.build_absolute_uri(path))
 
 
-def site_cartridge() -> Cartridge:
-    """What ``LTI_PROVIDER_CARTRIDGE`` says."""
+def get_site_cartridge() -> Cartridge:
+    """The tool configuration that ``LTI_PROVIDER_CARTRIDGE`` describes."""
     return Cartridge(**conf.cartridge)
 
 
 def render_cartridge(cartridge: Cartridge, url: str) -> HttpResponse:
     """The tool configuration that makes an LMS launch ``url``."""
-    placements = {name: _placed(options) for name, options in cartridge.placements.items()}
+    placements = {name: _resolve_target(options) for name, options in cartridge.placements.items()}
     xml = replace(cartridge, placements=placements).to_xml(url)
     return HttpResponse(xml, content_type=MEDIA_TYPE)
 
 
-def _placed(options: Mapping[str, Option]) -> dict[str, Option]:
+def _resolve_target(options: Mapping[str, Option]) -> dict[str, Option]:
     placed = dict(options)
     if (target := placed.pop("target", None)) is not None:
         path = str(target).removeprefix("/")

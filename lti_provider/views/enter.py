@@ -135,7 +135,7 @@ class EnterView(HandleView):
             user_digest=launch.user_digest,
             link_digest=launch.link_digest,
             known=launch.result,
-            rotation=launch.lti_consumer.rotation_of(launch.signed_with),
+            rotation=launch.lti_consumer.get_rotation(launch.signed_with),
         )
         if result is not None:
             launch.result = result
@@ -145,10 +145,10 @@ class EnterView(HandleView):
     def _redirect_to_content(
         self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
     ) -> HttpResponseBase:
-        response = SeeOther(sessions.url_of(launch))
-        frames.unbind(request, response, request.path)
+        response = SeeOther(sessions.get_page_url(launch))
+        frames.unbind_handle(request, response, request.path)
         if framed:
-            frames.FrameMarker.of(launch).set_cookie(request, response)
+            frames.FrameMarker.from_launch(launch).set_cookie(request, response)
         if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
             response.set_cookie(
                 settings.LANGUAGE_COOKIE_NAME,
@@ -194,5 +194,5 @@ class NewWindowView(HandleView):
         check_origin(request)
         path = reverse("lti_provider:enter", args=[handle])
         response = SeeOther(path)
-        frames.bind_top_level(request, response, handle, path)
+        frames.bind_handle_top_level(request, response, handle, path)
         return response

@@ -1,4 +1,4 @@
-"""GradeView: how far a grade got, for the page that shows it."""
+"""GradeView: the state of a grade, for the page that shows it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class GradeView(View):
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponseBase:
-        """The state of grade ``pk`` as far as this launch may see it."""
+        """The state of the grade ``pk``, if this launch may see it."""
         launch: LtiLaunch | None = getattr(request, "lti", None)
         result = LtiResult.objects.select_related("resource_link").filter(pk=pk).first()
         if launch is None or result is None or not _may_see(launch, result):
             return JsonResponse({"state": "unknown"}, status=404)
-        return JsonResponse(_shown(launch, result))
+        return JsonResponse(_build_state(launch, result))
 
 
 def _may_see(launch: LtiLaunch, result: LtiResult) -> bool:
@@ -43,7 +43,7 @@ def _may_see(launch: LtiLaunch, result: LtiResult) -> bool:
     return launch.is_instructor and (same_link or same_course)
 
 
-def _shown(launch: LtiLaunch, result: LtiResult) -> dict[str, Any]:
+def _build_state(launch: LtiLaunch, result: LtiResult) -> dict[str, Any]:
     shown = {"state": result.state, "text": str(result.state_text)}
     if launch.is_instructor and result.reason:
         shown["reason"] = result.reason

@@ -1,4 +1,4 @@
-"""HealthView: for whoever watches the site."""
+"""HealthView: whether the site can take launches, for monitoring."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def _is_database_answering() -> bool:
     if not _PROBES.acquire(timeout=_PATIENCE):
         return False
     answers: SimpleQueue[bool] = SimpleQueue()
-    Thread(target=_probe, args=(answers,), daemon=True, name="lti-health").start()
+    Thread(target=_probe_database, args=(answers,), daemon=True, name="lti-health").start()
     try:
         return answers.get(timeout=max(ends - time.monotonic(), 0))
     except Empty:
         return False
 
 
-def _probe(answers: SimpleQueue[bool]) -> None:
+def _probe_database(answers: SimpleQueue[bool]) -> None:
     answered = False
     try:
         with suppress(Error):

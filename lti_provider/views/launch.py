@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import IntegrityError, router, transaction
@@ -34,12 +34,13 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
+from lti_provider.origins import add_query, is_under
 from lti_provider.pages import render_page
-from lti_provider.views.cartridge import render_cartridge, site_cartridge
+from lti_provider.views.cartridge import get_site_cartridge, render_cartridge
 from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
-from lti_provider.views.target import is_launchable, is_under
+from lti_provider.views.target import is_launchable
 
 _ORIGIN_LENGTH = 255
 # Browsers and proxies cut or refuse longer ones, after the handle is used up.
@@ -88,7 +89,7 @@ class LaunchView(DecoratedView):
 
         ``self.kwargs`` has the target; ``dataclasses.replace`` changes some fields.
         """
-        return site_cartridge()
+        return get_site_cartridge()
 
     @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -125,7 +126,7 @@ class LaunchView(DecoratedView):
                 _("Set LTI_PROVIDER_DEFAULT_TARGET, or give the LMS a launch URL with a path.")
             )
         passed_on = [pair for pair in self.query if not is_lti_name(pair[0])]
-        return _with_query(url, urlencode(passed_on)) if passed_on else url
+        return add_query(url, urlencode(passed_on)) if passed_on else url
 
     def _get_launchable_path(self, target: str) -> str:
         if not is_launchable(target):
@@ -160,8 +161,8 @@ class LaunchView(DecoratedView):
                     foreign_origin=foreign_origin,
                 )
                 if installation is not None:
-                    installation.note_seen()
-                self.consumer.note_secret_use(verified.signed_with)
+                    installation.record_seen()
+                self.consumer.record_secret_use(verified.signed_with)
         except IntegrityError:
             if LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce):
                 raise ReplayedLaunch from None
@@ -201,7 +202,7 @@ class LaunchView(DecoratedView):
 
     def _find_foreign_origin(self, message: LaunchMessage) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
-        if not self.consumer.origins_of(message):
+        if not self.consumer.get_frame_origins(message.return_origin):
             # If this is refused in a frame, the launch log offers it.
             return origin
         if not self.consumer.is_foreign_origin(origin, message):
@@ -211,7 +212,7 @@ class LaunchView(DecoratedView):
                 format_lazy(
                     _("The launch was posted from {seen}; the LMS's origins are {own}."),
                     seen=origin,
-                    own=", ".join(self.consumer.origins_of(message)),
+                    own=", ".join(self.consumer.get_frame_origins(message.return_origin)),
                 )
             )
         return origin
@@ -235,9 +236,9 @@ class LaunchView(DecoratedView):
     def _redirect_to_enter(self, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[handle])
         response = SeeOther(path)
-        frames.bind(self.request, response, handle, path)
+        frames.bind_handle(self.request, response, handle, path)
         if frames.may_be_framed(self.request):
-            frames.take_over(self.request, response, launch)
+            frames.mark_frame(self.request, response, launch)
         return response
 
 
@@ -245,8 +246,3 @@ def _asks_for_a_page(request: HttpRequest) -> bool:
     # "*/*" is what programs send, Moodle's curl among them; browsers name HTML.
     asked = {(kind.main_type, kind.sub_type) for kind in request.accepted_types}
     return not asked.isdisjoint({("text", "html"), ("application", "xhtml+xml")})
-
-
-def _with_query(url: str, query: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))

@@ -1,4 +1,4 @@
-"""What a view answers where the database fails: after a second attempt, a page of ours."""
+"""Answers for requests whose database fails: a second attempt, then a page that says so."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def answer_outages(method: Method) -> Method:
         view: DecoratedView, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         attempt = partial(method, view, request, *args, **kwargs)
-        before = _Before.of(request)
+        before = _Before.from_request(request)
         try:
             return attempt()
         except (Error, UpdateError) as error:
@@ -73,12 +73,12 @@ def answer_outages(method: Method) -> Method:
 
 @dataclass(frozen=True)
 class _Before:
-    """Whose request it was before an attempt signed anybody in."""
+    """Session and user of a request, as they were before an attempt signed anybody in."""
 
     known: dict[str, Callable[[], Any]]
 
     @classmethod
-    def of(cls, request: HttpRequest) -> _Before:
+    def from_request(cls, request: HttpRequest) -> _Before:
         session, user = (vars(request).get(name) for name in ("session", "user"))
         known: dict[str, Callable[[], Any]] = {"user": lambda: user}
         if session is not None:
@@ -93,7 +93,7 @@ class _Before:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same may succeed now: somebody else was faster, or in the way."""
+    """Whether a second attempt may succeed: a different process was faster, or in the way."""
     if isinstance(error, IntegrityError | UpdateError):
         # A row that an older snapshot does not show, or a session that has just ended.
         return True
@@ -114,10 +114,10 @@ def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> Htt
         extra={"event": "database_failed", "error": name},
     )
     refusal = view.add_known_details(SiteUnavailable())
-    return refuse(request, refusal, partial(_page, request, refusal))
+    return refuse(request, refusal, partial(_render_page, request, refusal))
 
 
-def _page(request: HttpRequest, refusal: SiteUnavailable) -> HttpResponse:
+def _render_page(request: HttpRequest, refusal: SiteUnavailable) -> HttpResponse:
     again = request.get_full_path() if request.method == "GET" else None
     back = refusal.message.return_url if refusal.message is not None else None
     known = {"text": refusal.public_text, "code": refusal.code, "again": again, "back": back}

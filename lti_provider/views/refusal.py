@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import Error
@@ -25,6 +25,7 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.origins import add_query
 from lti_provider.pages import render_page
 from lti_provider.signals import connection_refused, launch_refused
 
@@ -105,15 +106,12 @@ def _select_nothing(refusal: LaunchRefused, message: LaunchMessage, url: str) ->
         method=refusal.form.oauth["oauth_signature_method"],
     )
     context = {"url": url, "pairs": pairs, "text": text, "code": refusal.code}
-    framers = consumer.origins_of(message)
+    framers = consumer.get_frame_origins(message.return_origin)
     return render_page("select_nothing", context, script="submit", frame_ancestors=framers)
 
 
 def _with_message(url: str, text: str, code: str) -> str:
-    parts = urlsplit(url)
-    added = urlencode({"lti_errormsg": text[:_MESSAGE_LENGTH], "lti_errorlog": code})
-    query = f"{parts.query}&{added}" if parts.query else added
-    return urlunsplit(parts._replace(query=query))
+    return add_query(url, urlencode({"lti_errormsg": text[:_MESSAGE_LENGTH], "lti_errorlog": code}))
 
 
 def _log_refusal(request: HttpRequest, refusal: LaunchRefused) -> None:

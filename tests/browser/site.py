@@ -11,7 +11,7 @@ from django.views.decorators.clickjacking import xframe_options_deny, xframe_opt
 from django.views.decorators.csrf import ensure_csrf_cookie
 
 from lti_provider.decorators import launch_required, role_required
-from lti_provider.frames import partition
+from lti_provider.frames import partition_cookies
 from lti_provider.message import Role
 
 PAGE = """<!doctype html>
@@ -74,7 +74,7 @@ def cookies(request: HttpRequest) -> HttpResponse:
     response.set_cookie("lax", "1", samesite="Lax")
     response.set_cookie("none", "1", samesite="None", secure=True)
     response.set_cookie("partitioned", "1")
-    partition(response, ["partitioned"])
+    partition_cookies(response, ["partitioned"])
     return response
 
 

@@ -16,7 +16,8 @@ if __name__ == "__main__":
     from django.test import Client
     from django.utils import timezone
 
-    from lti_provider.models import DataSubject, LtiUser
+    from lti_provider.models import LtiUser
+    from lti_provider.privacy import DataSubject
     from lti_provider.testing import FakeLms
 
     call_command("migrate", verbosity=0)
@@ -27,11 +28,11 @@ if __name__ == "__main__":
         lms.launch(browser, "/content/", user_id=name)
     lms.launch(Client(), "/content/", user_id=None, lis_person_contact_email_primary=None)
     kept = LtiUser.objects.get(lti_user_id="kept").user
-    exported = DataSubject.of_lms(lms.consumer, "gone").export()
+    exported = DataSubject.from_lms(lms.consumer, "gone").export()
     call_command(
         "lti_erase_user", user=str(kept.pk), keep_account=True, no_input=True, stdout=StringIO()
     )
-    DataSubject.of_lms(lms.consumer, "gone").erase()
+    DataSubject.from_lms(lms.consumer, "gone").erase()
     LtiUser.objects.update(created_at=timezone.now() - timedelta(days=31))
     if hasattr(kept, "last_login") and kept.last_login is not None:
         model.objects.update(last_login=timezone.now() - timedelta(days=31))

@@ -22,11 +22,11 @@ from lti_provider.doctor import (
     end_sessions,
     examine_deployment,
     examine_door,
-    first_target,
     temporary_consumer,
 )
 from lti_provider.management.consumer import find_consumer
 from lti_provider.status import Level
+from lti_provider.trial_launch import find_target
 
 _EXIT_STATUS = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
 
@@ -90,7 +90,7 @@ class Command(BaseCommand):
                 url=options["url"],
                 consumer=consumer,
                 tls=_build_tls_context(options),
-                target=first_target(known) if target is None else target,
+                target=find_target(known) if target is None else target,
                 timeout=options["timeout"],
             )
             sessions: list[str] = []

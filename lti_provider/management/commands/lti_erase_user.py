@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from lti_provider.management.person import DataSubjectCommand
-from lti_provider.models import DataSubject
+from lti_provider.privacy import DataSubject
 
 
 class Command(DataSubjectCommand):

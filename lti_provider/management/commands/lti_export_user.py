@@ -8,7 +8,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 
 from lti_provider.management.person import DataSubjectCommand
-from lti_provider.models import DataSubject
+from lti_provider.privacy import DataSubject
 
 
 class Command(DataSubjectCommand):

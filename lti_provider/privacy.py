@@ -1,11 +1,12 @@
-"""DataSubject: everything that is stored about one person, to hand out or to erase."""
+"""Everything that is stored about one person, to hand out or to erase."""
 
 from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from urllib.parse import parse_qsl, unquote
 
@@ -37,7 +38,7 @@ class Identity:
     lti_user_digest: str
 
     @classmethod
-    def of(cls, lti_user: LtiUser) -> Self:
+    def from_lti_user(cls, lti_user: LtiUser) -> Self:
         return cls(
             consumer=lti_user.lti_consumer,
             lti_user_id=lti_user.lti_user_id,
@@ -60,44 +61,50 @@ class DataSubject:
     lti_users: tuple[LtiUser, ...]
     account: AbstractBaseUser | None
     made_accounts: tuple[AbstractBaseUser, ...]
+    _find_again: Callable[[], DataSubject] = field(repr=False, compare=False)
 
     @classmethod
-    def of_account(cls, account: AbstractBaseUser) -> Self:
+    def from_account(cls, account: AbstractBaseUser) -> Self:
         """The person behind an account, in all LMSs that it is used from."""
         found = LtiUser.objects.filter(user=cast("Any", account)).order_by("pk")
         lti_users = tuple(found.select_related("lti_consumer", "user"))
-        return cls._of(tuple(Identity.of(each) for each in lti_users), lti_users, account)
+        identities = tuple(Identity.from_lti_user(each) for each in lti_users)
+        return cls(
+            identities=identities,
+            lti_users=lti_users,
+            account=account,
+            made_accounts=_find_made_accounts(identities, account),
+            _find_again=partial(cls.from_account, account),
+        )
 
     @classmethod
-    def of_lti_user(cls, lti_user: LtiUser) -> Self:
+    def from_lti_user(cls, lti_user: LtiUser) -> Self:
         """The person of one LMS, with the account if launches made it."""
-        account = None if lti_user.is_connected else lti_user.user
-        return cls._of((Identity.of(lti_user),), (lti_user,), account)
+        return cls._from_identity(Identity.from_lti_user(lti_user))
 
     @classmethod
-    def of_lms(cls, consumer: LtiConsumer, lti_user_id: str) -> Self:
+    def from_lms(cls, consumer: LtiConsumer, lti_user_id: str) -> Self:
         """The person whom an LMS knows by ``lti_user_id``, also if only the log has heard of it."""
-        identity = Identity(
-            consumer=consumer, lti_user_id=lti_user_id, lti_user_digest=digest(lti_user_id)
+        return cls._from_identity(
+            Identity(
+                consumer=consumer, lti_user_id=lti_user_id, lti_user_digest=digest(lti_user_id)
+            )
         )
-        known = LtiUser.objects.select_related("lti_consumer", "user").filter(
-            lti_consumer=consumer, lti_user_digest=identity.lti_user_digest
-        )
-        if (lti_user := known.first()) is not None:
-            return cls.of_lti_user(lti_user)
-        return cls._of((identity,), (), None)
 
     @classmethod
-    def _of(
-        cls,
-        identities: tuple[Identity, ...],
-        lti_users: tuple[LtiUser, ...],
-        account: AbstractBaseUser | None,
-    ) -> Self:
-        left = (event.former_user for event in _events_of(identities))
-        accounts = {each.pk: each for each in (account, *left) if each is not None}
-        made = tuple(each for each in accounts.values() if is_made_by_launch(each))
-        return cls(identities=identities, lti_users=lti_users, account=account, made_accounts=made)
+    def _from_identity(cls, identity: Identity) -> Self:
+        known = LtiUser.objects.select_related("lti_consumer", "user").filter(
+            lti_consumer=identity.consumer, lti_user_digest=identity.lti_user_digest
+        )
+        lti_users = tuple(known)
+        account = next((each.user for each in lti_users if not each.is_connected), None)
+        return cls(
+            identities=(identity,),
+            lti_users=lti_users,
+            account=account,
+            made_accounts=_find_made_accounts((identity,), account),
+            _find_again=partial(cls._from_identity, identity),
+        )
 
     def export(self) -> dict[str, Rows]:
         """Everything stored, by kind, as Django's JSON encoder takes it."""
@@ -112,7 +119,17 @@ class DataSubject:
         accepted can be replayed.
         """
         with transaction.atomic():
-            return {source.name: source.erase(self, keep_account) for source in SOURCES}
+            # Somebody may have launched or connected an account since this person was found.
+            person = self._find_again()
+            return {source.name: source.erase(person, keep_account) for source in SOURCES}
+
+
+def _find_made_accounts(
+    identities: tuple[Identity, ...], account: AbstractBaseUser | None
+) -> tuple[AbstractBaseUser, ...]:
+    left = (event.former_user for event in _find_events(identities))
+    accounts = {each.pk: each for each in (account, *left) if each is not None}
+    return tuple(each for each in accounts.values() if is_made_by_launch(each))
 
 
 class PersonalDataSource(ABC):
@@ -152,14 +169,14 @@ class Launches(PersonalDataSource):
                 "refusal": launch.refusal_code,
                 "signature_base_string": launch.base_string,
             }
-            for launch in (*self._accepted(person), *self._refused(person))
+            for launch in (*self._find_accepted(person), *self._find_refused(person))
         ]
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
-        refused = [launch.pk for launch in self._refused(person)]
+        refused = [launch.pk for launch in self._find_refused(person)]
         LtiLaunch.objects.filter(pk__in=refused).delete()
         # These rows stay: the nonce in them refuses a replay.
-        emptied = self._accepted(person).update(
+        emptied = self._find_accepted(person).update(
             user_digest="",
             link_digest="",
             handle_digest=None,
@@ -173,24 +190,24 @@ class Launches(PersonalDataSource):
         )
         return len(refused) + emptied
 
-    def _accepted(self, person: DataSubject) -> models.QuerySet[LtiLaunch]:
+    def _find_accepted(self, person: DataSubject) -> models.QuerySet[LtiLaunch]:
         whose = models.Q(pk__in=[])
         for each in person.identities:
             whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
         return LtiLaunch.objects.filter(whose).select_related("lti_consumer").order_by("pk")
 
-    def _refused(self, person: DataSubject) -> Iterator[LtiLaunch]:
+    def _find_refused(self, person: DataSubject) -> Iterator[LtiLaunch]:
         # Of each consumer and code a bounded number is kept.
         for each in person.identities:
             if not each.lti_user_id:
                 continue
             refused = LtiLaunch.objects.refused().filter(lti_consumer=each.consumer)
             for launch in refused.select_related("lti_consumer").order_by("pk"):
-                if each.lti_user_id in (launch.message.user_id, *_signed_user_ids(launch)):
+                if each.lti_user_id in (launch.message.user_id, *_parse_user_ids(launch)):
                     yield launch
 
 
-def _signed_user_ids(launch: LtiLaunch) -> list[str]:
+def _parse_user_ids(launch: LtiLaunch) -> list[str]:
     parameters = launch.base_string.rpartition("&")[2]
     pairs = parse_qsl(unquote(parameters), keep_blank_values=True, max_num_fields=None)
     return [value for name, value in pairs if name == "user_id"]
@@ -214,17 +231,17 @@ class Results(PersonalDataSource):
                 "submitted_at": result.submitted_at,
                 "delivered_at": result.delivered_at,
             }
-            for result in self._found(person)
+            for result in self._find(person)
         ]
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
-        found = list(self._found(person).values_list("pk", flat=True))
+        found = list(self._find(person).values_list("pk", flat=True))
         for pk in LtiResult.objects.pending().filter(pk__in=found).values_list("pk", flat=True):
             LtiResult.objects.filter(pk=pk).update(user_digest=anonymized_digest())
-        self._found(person).delete()
+        self._find(person).delete()
         return len(found)
 
-    def _found(self, person: DataSubject) -> models.QuerySet[LtiResult]:
+    def _find(self, person: DataSubject) -> models.QuerySet[LtiResult]:
         whose = models.Q(pk__in=[])
         for each in person.identities:
             whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
@@ -233,7 +250,7 @@ class Results(PersonalDataSource):
 
 
 class LtiUsers(PersonalDataSource):
-    """Who the person is in each LMS. Erasing ends the sessions that came from links."""
+    """Who the person is in each LMS. Erasing ends the sessions of connected accounts."""
 
     name = "lti_users"
     model = LtiUser
@@ -276,12 +293,12 @@ class ConnectionEvents(PersonalDataSource):
                 "address": event.address,
                 "happened_at": event.happened_at,
             }
-            for event in self._found(person)
+            for event in self._find(person)
         ]
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
-        found = self._found(person)
-        named = {event.pk for event in _events_of(person.identities)}
+        found = self._find(person)
+        named = {event.pk for event in _find_events(person.identities)}
         # What ended the sessions of a connection stays, without whose it was.
         ends = {event.pk for event in found if event.kind == LtiConnectionEvent.Kind.DISCONNECTED}
         LtiConnectionEvent.objects.filter(pk__in=ends).update(lti_user_id="", address=None)
@@ -293,15 +310,15 @@ class ConnectionEvents(PersonalDataSource):
         ).delete()
         return len(found)
 
-    def _found(self, person: DataSubject) -> list[LtiConnectionEvent]:
-        found = {event.pk: event for event in _events_of(person.identities)}
+    def _find(self, person: DataSubject) -> list[LtiConnectionEvent]:
+        found = {event.pk: event for event in _find_events(person.identities)}
         if person.account is not None:
             own = LtiConnectionEvent.objects.filter(user=cast("Any", person.account))
             found |= {event.pk: event for event in own.select_related("lti_consumer")}
         return [found[pk] for pk in sorted(found)]
 
 
-def _events_of(identities: tuple[Identity, ...]) -> list[LtiConnectionEvent]:
+def _find_events(identities: tuple[Identity, ...]) -> list[LtiConnectionEvent]:
     named = {(each.consumer.pk, each.lti_user_id) for each in identities if each.lti_user_id}
     events = LtiConnectionEvent.objects.filter(
         lti_user_id__in=[lti_user_id for _pk, lti_user_id in named]
@@ -323,13 +340,13 @@ class Installations(PersonalDataSource):
     def export(self, person: DataSubject) -> Rows:
         return [
             {"lti_consumer": each.lti_consumer.consumer_name, "guid": each.guid}
-            for each in self._found(person).select_related("lti_consumer")
+            for each in self._find(person).select_related("lti_consumer")
         ]
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
-        return self._found(person).update(accepted_by=None)
+        return self._find(person).update(accepted_by=None)
 
-    def _found(self, person: DataSubject) -> models.QuerySet[LtiInstallation]:
+    def _find(self, person: DataSubject) -> models.QuerySet[LtiInstallation]:
         if person.account is None:
             return LtiInstallation.objects.none()
         return LtiInstallation.objects.filter(accepted_by=cast("Any", person.account))
@@ -341,14 +358,14 @@ class AdminLog(PersonalDataSource):
     name = "admin_log"
 
     def export(self, person: DataSubject) -> Rows:
-        found = self._found(person)
+        found = self._find(person)
         return [] if found is None else list(found.values("action_time", "object_repr"))
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
-        found = self._found(person)
+        found = self._find(person)
         return 0 if found is None else found.update(object_repr="")
 
-    def _found(self, person: DataSubject) -> models.QuerySet[Any] | None:
+    def _find(self, person: DataSubject) -> models.QuerySet[Any] | None:
         if not apps.is_installed("django.contrib.admin"):
             return None
         from django.contrib.admin.models import LogEntry
@@ -370,23 +387,23 @@ class Accounts(PersonalDataSource):
         made = {each.pk: each for each in person.made_accounts}
         known = made if person.account is None else {person.account.pk: person.account} | made
         return [
-            {"pk": str(pk), "made_by_launch": pk in made, **_data_of(account)}
+            {"pk": str(pk), "made_by_launch": pk in made, **_get_data(account)}
             for pk, account in known.items()
         ]
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
         for account in person.made_accounts:
-            if keep_account or not _delete(account):
-                _blank(account)
+            if keep_account or not _delete_account(account):
+                _blank_account(account)
         return len(person.made_accounts)
 
 
-def _data_of(account: Any) -> dict[str, Any]:
-    names = [account.USERNAME_FIELD, *_personal_fields(account), "date_joined", "last_login"]
+def _get_data(account: Any) -> dict[str, Any]:
+    names = [account.USERNAME_FIELD, *_find_personal_fields(account), "date_joined", "last_login"]
     return {name: getattr(account, name) for name in names if hasattr(account, name)}
 
 
-def _delete(account: AbstractBaseUser) -> bool:
+def _delete_account(account: AbstractBaseUser) -> bool:
     try:
         with transaction.atomic():
             account.delete()
@@ -395,8 +412,8 @@ def _delete(account: AbstractBaseUser) -> bool:
     return True
 
 
-def _blank(account: Any) -> None:
-    names = _personal_fields(account)
+def _blank_account(account: Any) -> None:
+    names = _find_personal_fields(account)
     for name in names:
         unique = account._meta.get_field(name).unique
         setattr(account, name, f"lti-{secrets.token_hex(12)}@lti.invalid" if unique else "")
@@ -406,7 +423,7 @@ def _blank(account: Any) -> None:
     account.save()
 
 
-def _personal_fields(account: Any) -> list[str]:
+def _find_personal_fields(account: Any) -> list[str]:
     """What launches store on accounts: names and e-mail, where the user model has them."""
     found = []
     for name in ("first_name", "last_name", account.get_email_field_name()):

@@ -1,4 +1,4 @@
-"""A consumer that exists only while the doctor is there."""
+"""A consumer and sessions that exist only while the doctor runs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LEFT_BEHIND = timedelta(hours=1)
 def temporary_consumer() -> Iterator[LtiConsumer]:
     """Make a consumer; remove it with all that its launches made, whatever happens.
 
-    What an earlier visit had to leave behind, because it was killed, goes too.
+    One that an earlier run left behind, because it was killed, is removed too.
     """
     old = LtiConsumer.objects.filter(
         consumer_key__startswith=_KEY_PREFIX, created_at__lt=timezone.now() - _LEFT_BEHIND
     )
     for left_behind in old:
-        remove(left_behind)
+        remove_consumer(left_behind)
     consumer = LtiConsumer.objects.create(
         consumer_name="lti_doctor (temporary)",
         consumer_key=_KEY_PREFIX + generate_key(),
@@ -39,10 +39,10 @@ def temporary_consumer() -> Iterator[LtiConsumer]:
     try:
         yield consumer
     finally:
-        remove(consumer)
+        remove_consumer(consumer)
 
 
-def remove(consumer: LtiConsumer) -> None:
+def remove_consumer(consumer: LtiConsumer) -> None:
     """Delete a temporary consumer and the accounts that its launches made.
 
     Where a table of the site's own holds on to an account, the consumer is deactivated.
