@@ -18,6 +18,7 @@ from lti_provider.exceptions import (
     InvalidSignature,
     LaunchRefused,
     OtherInstallation,
+    SecretUnreadable,
     StaleTimestamp,
 )
 from lti_provider.models import LtiConsumer, LtiLaunch
@@ -72,7 +73,9 @@ class RecentLaunches:
 
 
 #: Refusals that stop all launches of a consumer.
-_STOPPING = frozenset({InvalidSignature.code, StaleTimestamp.code, OtherInstallation.code})
+_STOPPING = frozenset(
+    kind.code for kind in (InvalidSignature, SecretUnreadable, StaleTimestamp, OtherInstallation)
+)
 
 
 def _describe_consumer(recent: RecentLaunches) -> Iterator[StatusLine]:
@@ -80,7 +83,10 @@ def _describe_consumer(recent: RecentLaunches) -> Iterator[StatusLine]:
     if not recent.consumer.is_active:
         text = _("Not active: its launches are refused.")
         yield StatusLine(name="inactive", label=label, text=text, level=Level.NOTE)
-    elif not recent.consumer.consumer_secret:
+    elif recent.consumer.is_secret_unreadable:
+        text = SecretUnreadable.hint
+        yield StatusLine(name="secret_unreadable", label=label, text=text, level=Level.ERROR)
+    elif not recent.consumer.stored_secret:
         text = _("It has no secret: its launches are refused.")
         yield StatusLine(name="no_secret", label=label, text=text, level=Level.ERROR)
 

@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, Verdict
 from lti_provider.models.attempt import describe_reason
 from lti_provider.models.secret import PREFIX, decrypt, encrypt
 from lti_provider.outcomes.sending import send_score
+from lti_provider.status import Level
 from lti_provider.testing import FakeLms, sign_launch
 
 pytestmark = pytest.mark.django_db
@@ -312,6 +314,18 @@ def test_a_lost_key_is_the_trouble_of_that_consumer_only(lost, settings, caplog,
     assert "code=secret_unreadable" in caplog.text
     with pytest.raises(SecretUnreadable):
         _read = LtiConsumer.objects.get(consumer_name="Lost").consumer_secret
+
+
+def test_the_set_up_page_says_that_a_secret_is_lost(lost, admin_client):
+    post(lost, "first secret")
+    url = reverse("admin:lti_provider_lticonsumer_setup", args=[LtiConsumer.objects.get().pk])
+    response = admin_client.get(url)
+    assert response.status_code == 200
+    text = str(SecretUnreadable.hint)
+    levels = {
+        line.name: line.level for line, _url in response.context["status"] if text in str(line.text)
+    }
+    assert levels == {"secret_unreadable": Level.ERROR, "last_refusal": Level.WARNING}
 
 
 def test_the_secret_of_another_consumer_is_recognized_unless_its_key_is_lost(lost, encrypted):
