@@ -4,7 +4,7 @@ A line of a page may be one of
 
     <!-- section: Settings -->          a section of the README with its subsections
     <!-- opening: Grades -->            a section up to its first subsection
-    <!-- table: Connect an LMS -->   its first table
+    <!-- table: Connect an LMS -->      its first table
     <!-- steps: canvas -->              the admin's instructions for a make of LMS
 
 Headings take their level from where they land; the README's links to pages and to its own

@@ -37,7 +37,7 @@ LaunchRefused
     └── UnknownFrameOrigin
 
 GradeError
-├── InvalidScore                   what a site submitted is no score
+├── InvalidScore                   invalid score
 └── ScoreNotRead                   the LMS did not say which score it has
 """
 
@@ -109,7 +109,7 @@ class UnsupportedSignatureMethod(LaunchRefused):
 
 
 class UnknownConsumerKey(LaunchRefused):
-    """No consumer has this key. Keys are no secrets, and most unknown ones are mistyped."""
+    """No consumer has this key. Keys are not secret, and most unknown ones are mistyped."""
 
     code = "unknown_consumer_key"
     status = 401
@@ -299,7 +299,8 @@ class AccountMismatch(ConnectionRefused):
     )
     hint = _(
         "The e-mail address of the account differs, or several active accounts have it. "
-        "If accounts of this site have no address, let the consumer connect any account."
+        "If accounts of this site have no address, set “Account to connect” of the LTI consumer to "
+        "any account."
     )
 
 

@@ -168,9 +168,11 @@ def _describe_installations(recent: RecentLaunches) -> Iterator[StatusLine]:
     yield StatusLine(
         name="other_installation",
         label=_("Another installation"),
-        text=format_lazy(_("“{seen}” was refused: accept it or split it off."), seen=seen)
+        text=format_lazy(
+            _("“{seen}” was refused: accept it, or make a second consumer for it."), seen=seen
+        )
         if seen
-        else _("One that named none was refused: accept it or split it off."),
+        else _("One that named none was refused: accept it, or make a second consumer for it."),
         level=Level.WARNING,
         at=other.received_at,
         launch=other,

@@ -80,7 +80,9 @@ class LtiConsumerForm(ConsumerModelForm):
         required=False,
         disabled=True,
         widget=CopyableInput(),
-        help_text=_("Add the path of a page to launch it directly, such as …/launch/lessons/1/."),
+        help_text=_(
+            "Add the path of a page to launch it directly, such as …/launch/courses/algebra/."
+        ),
     )
     consumer_key = forms.CharField(
         initial=generate_key,

@@ -55,8 +55,8 @@ class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
         for lti_user in connected:
             self._disconnect(request, lti_user)
         text = ngettext(
-            "%(count)d account was disconnected; its sessions from there ended.",
-            "%(count)d accounts were disconnected; their sessions from there ended.",
+            "%(count)d account was disconnected; its sessions from the LMS ended.",
+            "%(count)d accounts were disconnected; their sessions from the LMS ended.",
             len(connected),
         )
         messages.success(request, text % {"count": len(connected)})

@@ -535,7 +535,7 @@ class Migration(migrations.Migration):
                     "connected_at",
                     models.DateTimeField(
                         editable=False,
-                        help_text="When the person connected an own account; blank for an anonymous one.",
+                        help_text="When the person connected their account; blank for an anonymous account.",
                         null=True,
                         verbose_name="connected at",
                     ),

@@ -124,7 +124,7 @@ class LtiUser(models.Model):
         _("connected at"),
         null=True,
         editable=False,
-        help_text=_("When the person connected an own account; blank for an anonymous one."),
+        help_text=_("When the person connected their account; blank for an anonymous account."),
     )
 
     objects = LtiUserQuerySet.as_manager()

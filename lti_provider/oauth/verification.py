@@ -92,7 +92,9 @@ def _check_signature(form: LaunchForm, consumer: LtiConsumer) -> VerifiedRequest
                 if secret and _is_signed_with(secret, text, form.oauth):
                     return VerifiedRequest(consumer, form, pairs, use)
     except ValueError:
-        raise MalformedRequest(_("The request's Host is no host with a valid port.")) from None
+        raise MalformedRequest(
+            _("The request's Host header is not a host with a valid port.")
+        ) from None
     raise SecretUnreadable if None in secrets else InvalidSignature
 
 

@@ -28,10 +28,10 @@ class FakeLms:
 
     @classmethod
     def create(cls, profile: str = "canvas", **consumer: Any) -> Self:
-        """Make a consumer and an LMS of the make ``profile``, one of ``PROFILES``.
+        """Make a consumer and an LMS of the product ``profile``, one of ``PROFILES``.
 
-        For makes without a return URL the consumer knows who frames it, as an administrator would
-        have entered.
+        For products without a return URL the consumer knows who frames it, as an administrator
+        would have entered.
         """
         consumer.setdefault("consumer_name", f"Fake {profile}")
         if not PROFILES[profile].get("launch_presentation_return_url"):

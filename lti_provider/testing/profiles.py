@@ -167,7 +167,7 @@ OPEN_EDX = {
     "user_id": "5b88ff3588ed94e841505ff0493be4f5",
 }
 
-#: Parameters by make of LMS, without OAuth's.
+#: Parameters by product, without OAuth's.
 PROFILES = MappingProxyType(
     {
         "canvas": CANVAS,
