@@ -86,8 +86,8 @@ def _get_fernet(keys: tuple[str, ...]) -> MultiFernet:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError:
         raise ImproperlyConfigured(
-            "A key of LTI_PROVIDER_ENCRYPTION_KEYS is not a Fernet key, which is 32 bytes in URL-safe "
-            "base64."
+            "A key of LTI_PROVIDER_ENCRYPTION_KEYS is not a Fernet key, which is 32 bytes in "
+            "URL-safe base64."
         ) from None
 
 
