@@ -649,6 +649,7 @@ def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
     assert LtiResult.objects.get(pk=fresh.pk).state == State.WAITING
 
 
+@pytest.mark.one_database
 def test_a_score_that_comes_as_its_host_is_given_up_stays(lms, gradebook):
     result = many(lms.consumer, gradebook.url, 1).get()
     destination = destination_of(result)
