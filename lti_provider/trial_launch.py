@@ -13,7 +13,7 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
-from lti_provider.message import Pairs, Role
+from lti_provider.message import LaunchMessage, Pairs, Role
 from lti_provider.models import LtiConsumer
 from lti_provider.oauth import sign_launch
 
@@ -101,6 +101,12 @@ def find_target(consumer: LtiConsumer | None) -> str:
     if conf.default_target is None and conf.launchable_paths:
         return conf.launchable_paths[0]
     return ""
+
+
+def is_trial_launch(consumer: LtiConsumer, message: LaunchMessage) -> bool:
+    """Whether this site launched itself, which says nothing about the LMS."""
+    user_id = message.user_id
+    return user_id.startswith((TRY_IT, DOCTOR)) and user_id in get_trial_user_ids(consumer)
 
 
 def get_trial_user_ids(consumer: LtiConsumer) -> frozenset[str]:

@@ -388,3 +388,31 @@ def test_an_import_of_no_guids_is_refused(lms, monkeypatch, given):
     with pytest.raises(CommandError, match="installations: "):
         run("import")
     assert LtiConsumer.objects.count() == 1
+
+
+def test_a_consumer_saved_from_memory_forgets_no_installation():
+    lms = FakeLms.create("moodle")
+    stale = LtiConsumer.objects.get()
+    assert launch(lms, "X")
+    stale.consumer_name = "Renamed"
+    stale.save()
+    assert LtiConsumer.objects.get().consumer_name == "Renamed"
+    assert launch(lms, "X")
+    assert not launch(lms, "")
+
+
+def test_a_consumer_saved_from_memory_accepts_no_installation_again(lms):
+    stale = LtiConsumer.objects.get()
+    LtiInstallation.objects.get().delete()
+    stale.save()
+    assert not LtiInstallation.objects.exists()
+    assert LtiConsumer.objects.get().instance_guid == ""
+
+
+def test_a_guid_that_code_sets_is_accepted(lms):
+    lms.consumer.refresh_from_db()
+    for _time in range(2):
+        lms.consumer.instance_guid = "typed"
+        lms.consumer.save()
+    assert launch(lms, "typed")
+    assert LtiInstallation.objects.filter(guid="typed").count() == 1

@@ -13,6 +13,7 @@ from lti_provider.models import LtiConsumer, LtiResult
 from lti_provider.outcomes import deliver_due, read_score
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope, ok, signature_holds
+from tests.test_admin import form_of
 
 pytestmark = pytest.mark.django_db
 
@@ -154,6 +155,22 @@ def test_the_first_launch_with_the_new_secret_sends_what_was_refused(lms, gradeb
     launch(lms, "somebody else")
     assert deliver_due().delivered == 3
     assert not LtiResult.objects.filter(refusals__gt=0).exists()
+
+
+def test_a_secret_that_an_administrator_types_counts_as_a_new_one(
+    admin_client, lms, gradebook, accept
+):
+    result = launch(lms)
+    page = admin_client.get(f"/admin/lti_provider/lticonsumer/{lms.consumer.pk}/change/")
+    form = form_of(page) | {"consumer_secret": "typed", "expires_at_0": "", "expires_at_1": ""}
+    assert admin_client.post(page.wsgi_request.path, form).status_code == 302
+    accept("what nobody has")
+    result.submit_score(1)
+    assert deliver_due().retried == 1
+    change_over(lms)
+    accept("typed")
+    launch(lms, "somebody else")
+    assert deliver_due().delivered == 1
 
 
 def test_the_launch_of_a_refused_grade_sends_it(lms, gradebook, accept):

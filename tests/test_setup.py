@@ -19,7 +19,7 @@ from django.utils import timezone
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import EmailMissing
 from lti_provider.message import Role
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, LtiUser
 from lti_provider.products import PRODUCTS, get_email_setting
 from lti_provider.status import Level, RecentLaunches, get_status_lines
 from lti_provider.testing import PROFILES, FakeLms
@@ -215,6 +215,17 @@ def test_a_launch_to_try_arrives_as_the_chosen_role(admin_client, client, lms, r
     assert {str(role) for role in launch.roles} == {f"urn:lti:role:ims/lis/{role}"}
     assert launch.lti_user.lti_user_id.startswith(f"Try it {role} ")
     assert str(launch.context) == str(launch.resource_link) == "Try it"
+
+
+def test_a_launch_to_try_says_nothing_about_the_secret_that_the_lms_has(admin_client, client, lms):
+    lms.launch(client, "/content/")
+    lms.consumer.refresh_from_db()
+    lms.consumer.rotate_secret(timezone.now() + timedelta(days=7))
+    LtiInstallation.objects.update(last_seen_at=None)
+    _page, action, fields = try_it(admin_client, lms.consumer)
+    assert arrive(client, action, fields).wsgi_request.lti
+    assert LtiConsumer.objects.get().secret_used_at is None
+    assert LtiInstallation.objects.get().last_seen_at is None
 
 
 def test_the_history_notes_who_tried(admin_client, lms):

@@ -17,6 +17,8 @@ RETURNING = 8
 NEW = 10
 TRANSACTIONS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
+APP = "lti_provider_"
+
 
 @pytest.fixture(params=["none", "name_email"])
 def lms(request) -> FakeLms:
@@ -158,3 +160,21 @@ def test_a_launch_that_does_not_hold_leaves_a_line_in_the_log_and_nothing_else(l
     assert [sql.split()[:2] for sql in written] == [["INSERT", "INTO"]]
     assert "lti_provider_ltilaunch" in written[0]
     assert LtiLaunch.objects.latest("pk").nonce_digest is None
+
+
+def test_the_consumer_is_written_before_the_rows_that_lock_it():
+    # MariaDB locks it for each row that refers to it: launches at once would wait for each other.
+    lms, browser = FakeLms.create("canvas", outcome_hosts=""), Client()
+    with CaptureQueriesContext(connection) as of_post:
+        posted = lms.post(browser, "/content/")
+    with CaptureQueriesContext(connection) as of_enter:
+        browser.get(posted["Location"], headers=navigation(framed=False))
+    for queries, first in ((of_post, "ltilaunch"), (of_enter, "")):
+        found = [sql.replace("`", '"') for sql in statements(queries)]
+        inserts = [
+            at for at, sql in enumerate(found) if sql.startswith(f'INSERT INTO "{APP}{first}')
+        ]
+        updates = [
+            at for at, sql in enumerate(found) if sql.startswith(f'UPDATE "{APP}lticonsumer"')
+        ]
+        assert max(updates) < min(inserts)

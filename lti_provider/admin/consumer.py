@@ -287,6 +287,8 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     def save_model(self, request: HttpRequest, obj: LtiConsumer, form: Any, change: bool) -> None:
         if "consumer_secret" in form.changed_data:
             obj.secret_used_at = None
+            # Grades that the old one signed are sent at once when the LMS has this one.
+            obj.rotations += change
         super().save_model(request, obj, form, change)
         if not change:
             obj.installations.update(accepted_by=cast("Any", request.user))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -324,6 +325,8 @@ class LtiConsumer(models.Model):
 
     objects = LtiConsumerQuerySet.as_manager()
 
+    _stored_guid: str | None = ""
+
     class Meta:
         base_manager_name = "objects"
         verbose_name = _("LTI consumer")
@@ -337,7 +340,7 @@ class LtiConsumer(models.Model):
         return self.consumer_name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, with the digests that find key and guid; accept ``instance_guid``."""
+        """Save, with the digests that find key and guid; accept a new ``instance_guid``."""
         self.consumer_key_digest = digest(self.consumer_key)
         self.instance_guid_digest = digest(self.instance_guid)
         if (fields := kwargs.get("update_fields")) is not None:
@@ -345,16 +348,46 @@ class LtiConsumer(models.Model):
                 *fields,
                 *(_FOLLOWS[name] for name in _FOLLOWS.keys() & {*fields}),
             }
-        known = self.session_epoch
-        if not self._state.adding:
-            # Never written back from memory: sessions that a deactivation ended would live again.
-            self.session_epoch = models.F("session_epoch") + (0 if self.is_active else 1)
+        names = fields or ("instance_guid",)
+        is_guid_set = "instance_guid" in names and self.instance_guid != self._stored_guid
+        known = {name: getattr(self, name) for name in self._get_stale_names(is_guid_set)}
+        for name in known:
+            setattr(self, name, models.F(name))
+        if not self.is_active and "session_epoch" in known:
+            self.session_epoch = models.F("session_epoch") + 1
         try:
             super().save(*args, **kwargs)
         finally:
-            self.session_epoch = known
-        if self.instance_guid and (fields is None or "instance_guid" in fields):
-            self._add_installation(self.instance_guid)
+            for name, value in known.items():
+                setattr(self, name, value)
+        if is_guid_set:
+            self._stored_guid = self.instance_guid
+            if self.instance_guid:
+                self._add_installation(self.instance_guid)
+
+    def _get_stale_names(self, is_guid_set: bool) -> tuple[str, ...]:
+        # Not written back from memory: sessions that a deactivation ended would live again, and an
+        # installation that a launch taught meanwhile would be forgotten.
+        if self._state.adding:
+            return ()
+        guid = () if is_guid_set else ("instance_guid", "instance_guid_digest")
+        return ("session_epoch", *guid)
+
+    @classmethod
+    def from_db(
+        cls,
+        db: str | None,
+        field_names: Collection[str],
+        values: Collection[Any],
+        **options: Any,
+    ) -> Self:
+        consumer = super().from_db(db, field_names, values, **options)
+        consumer._stored_guid = vars(consumer).get("instance_guid")
+        return consumer
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self._stored_guid = vars(self).get("instance_guid")
 
     def clean(self) -> None:
         """Normalize origins and refuse a key that a different consumer has, to the letter."""

@@ -101,12 +101,10 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         url, sourcedid = message.outcome_service_url, message.result_sourcedid
         if not url or not sourcedid:
             return known
-        host = get_host(url)
-        consumer.learn_outcome_host(host)
         service: dict[str, Any] = {
             "rotation": rotation,
             "service_url": url,
-            "service_host": host,
+            "service_host": get_host(url),
             "sourcedid": sourcedid,
             "accepts": ",".join(message.outcome_data_accepted),
         }

@@ -25,6 +25,7 @@ from lti_provider.exceptions import (
     UnknownFrameOrigin,
 )
 from lti_provider.models import LtiLaunch, LtiResourceLink, LtiResult
+from lti_provider.origins import get_host
 from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
@@ -121,6 +122,11 @@ class EnterView(HandleView):
         return self._redirect_to_content(request, launch, framed=framed)
 
     def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
+        # Rows that refer to the consumer lock it on MariaDB: written first, simultaneous launches
+        # wait here, and not for each other.
+        url = launch.message.outcome_service_url
+        if url and launch.message.result_sourcedid:
+            launch.lti_consumer.learn_outcome_host(get_host(url))
         user = authenticate(request, launch=launch)
         if user is None:
             raise ImproperlyConfigured(

@@ -36,6 +36,7 @@ from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.origins import add_query, is_under
 from lti_provider.pages import render_page
+from lti_provider.trial_launch import is_trial_launch
 from lti_provider.views.cartridge import get_site_cartridge, render_cartridge
 from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
@@ -150,6 +151,9 @@ class LaunchView(DecoratedView):
         try:
             with transaction.atomic(using=router.db_for_write(LtiLaunch)):
                 self._learn_installation(message)
+                # Before the launch, which locks the consumer on MariaDB.
+                if not is_trial_launch(self.consumer, message):
+                    self._record_use(verified, installation)
                 accepted = LtiLaunch.objects.accept(
                     self.consumer,
                     message,
@@ -160,14 +164,18 @@ class LaunchView(DecoratedView):
                     launch_url=self.request.build_absolute_uri(),
                     foreign_origin=foreign_origin,
                 )
-                if installation is not None:
-                    installation.record_seen()
-                self.consumer.record_secret_use(verified.signed_with)
         except IntegrityError:
             if LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce):
                 raise ReplayedLaunch from None
             raise
         return accepted
+
+    def _record_use(
+        self, verified: oauth.VerifiedRequest, installation: LtiInstallation | None
+    ) -> None:
+        self.consumer.record_secret_use(verified.signed_with)
+        if installation is not None:
+            installation.record_seen()
 
     def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
         consumer, guid = self.consumer, message.instance_guid
