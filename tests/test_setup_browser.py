@@ -68,5 +68,5 @@ def test_an_address_that_the_site_does_not_know_is_warned_of(setup_page, live_se
 
     with Proxy(live_server.url, before=rewrite) as proxy:
         page = setup_page(proxy.url)
-        assert "which this site takes itself" in page.inner_text("[data-lti-origin]")
+        assert "which this site sees" in page.inner_text("[data-lti-origin]")
         assert page.is_visible("[data-lti-origin]")
