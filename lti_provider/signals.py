@@ -6,7 +6,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-_MARK = "_lti_provider_receiver"
+_MARK = "_lti_provider_from_site"
 
 
 class _Report(Signal):
@@ -16,12 +16,20 @@ class _Report(Signal):
         try:
             return super().send(sender, **named)
         except Exception as error:
-            setattr(error, _MARK, True)
+            mark_as_from_site(error)
             raise
 
 
-def is_from_receiver(error: BaseException) -> bool:
-    """Whether a site's receiver raised this, outside every transaction."""
+def mark_as_from_site(error: Exception) -> None:
+    """Note that a site's own code raised this after the work was done."""
+    setattr(error, _MARK, True)
+
+
+def is_from_site(error: Exception) -> bool:
+    """Whether a receiver or an ``on_commit()`` callback of the site raised this after the work.
+
+    It is passed on as it is: nothing begins again, and no other cause is looked for.
+    """
     return hasattr(error, _MARK)
 
 

@@ -13,7 +13,9 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connection,
+    transaction,
 )
+from django.db.models.signals import post_delete, post_save
 from django.dispatch import Signal
 from django.test import Client
 
@@ -522,3 +524,55 @@ def test_what_a_middleware_put_into_the_session_outlasts_a_second_attempt(
         assert client.get(url, headers=navigation(framed=False)).status_code == 303
     assert len(calls) == 2
     assert client.session["visits"] == [url, "an attempt"]
+
+
+@contextmanager
+def failing_after_commit(signal: Signal, kind: type[Any] | None = None) -> Iterator[list[Any]]:
+    """A receiver that leaves to ``on_commit()`` what fails then."""
+    sent: list[Any] = []
+
+    def send() -> None:
+        sent.append(kind)
+        raise IntegrityError("own")
+
+    def receive(number: int, instance: Any = None, **arguments: Any) -> None:
+        if kind is None or isinstance(instance, kind):
+            transaction.on_commit(send)
+
+    with receiver(signal, receive):
+        yield sent
+
+
+def test_what_fails_after_an_entry_is_not_taken_for_a_second_click(lms, client):
+    url = lms.post(client, "/content/")["Location"]
+    with failing_after_commit(user_launched) as sent, pytest.raises(IntegrityError, match="own"):
+        client.get(url, headers=navigation(framed=False))
+    assert len(sent) == 1
+
+
+def test_what_fails_after_a_launch_is_not_taken_for_a_replay(lms, client):
+    after = failing_after_commit(post_save, LtiLaunch)
+    with after as sent, pytest.raises(IntegrityError, match="own"):
+        lms.post(client, "/content/")
+    assert len(sent) == 1
+    assert not LtiLaunch.objects.exclude(refusal_code="").exists()
+
+
+@pytest.mark.urls("tests.urls_with_accounts")
+def test_what_fails_after_a_connection_is_not_taken_for_a_second_click(connecting_lms, robin):
+    course, window = Course(connecting_lms), Window()
+    question = to_confirmation(window, course.open(), "robin")
+    after = failing_after_commit(post_save, LtiUser)
+    with after as sent, pytest.raises(IntegrityError, match="own"):
+        window.press(question, "confirm")
+    assert len(sent) == 1
+
+
+def test_what_fails_after_a_disconnection_is_reported(connecting_lms, robin):
+    lti_user, _is_new = LtiUser.objects.connect(connecting_lms.consumer, "p", "d", robin, None)
+    window = Client()
+    window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
+    after = failing_after_commit(post_delete, LtiUser)
+    with after as sent, pytest.raises(IntegrityError, match="own"):
+        window.post("/lti/connections/", {"connection": str(lti_user.pk)})
+    assert len(sent) == 1

@@ -25,7 +25,7 @@ from django.http.response import HttpResponseBase
 
 from lti_provider.exceptions import SiteUnavailable
 from lti_provider.pages import render_page
-from lti_provider.signals import is_from_receiver
+from lti_provider.signals import is_from_site
 from lti_provider.views.decorated import DecoratedView
 from lti_provider.views.refusal import refuse
 
@@ -63,7 +63,7 @@ def answer_outages(method: Method) -> Method:
             return attempt()
         except (Error, UpdateError) as error:
             before.restore(request)
-            if is_from_receiver(error) or not _may_pass(error):
+            if is_from_site(error) or not _may_pass(error):
                 return _give_up(view, request, error)
         # Those that were in each other's way would be so again.
         time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311
@@ -138,7 +138,7 @@ def _has_number(error: Exception, numbers: frozenset[int]) -> bool:
 
 
 def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> HttpResponse:
-    if is_from_receiver(error) or not _is_outage(error):
+    if is_from_site(error) or not _is_outage(error):
         raise error
     name = type(error).__name__
     logger.error(
