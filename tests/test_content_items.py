@@ -160,20 +160,6 @@ def test_it_is_signed_with_the_secret_that_the_lms_used(lms, used):
     assert not holds(page, other)
 
 
-@pytest.mark.parametrize(
-    ("code", "consumer"),
-    [
-        ("consumer_inactive", {"is_active": False}),
-        ("weak_signature_method", {"minimum_signature_method": "HMAC-SHA256"}),
-    ],
-)
-def test_whatever_refuses_it_says_so_in_the_lms(lms, code, consumer):
-    LtiConsumer.objects.update(**consumer)
-    page = Page(select(lms).content.decode())
-    assert page.fields["lti_errorlog"] == code
-    assert holds(page, SECRET)
-
-
 def test_each_answer_has_a_nonce_and_a_time_of_its_own(lms):
     form = rfc5849.sign(
         "http://testserver/lti/launch/",
@@ -253,6 +239,82 @@ def test_an_old_request_is_not_answered_and_leads_to_no_error_page(lms):
     assert response.status_code == 401
     assert unsigned(response)
     assert "contentitem_return" not in response.content.decode()
+
+
+@pytest.mark.parametrize("method", ["HMAC-SHA1", "HMAC-SHA256"])
+@pytest.mark.parametrize(
+    ("code", "consumer"),
+    [
+        ("consumer_inactive", {"is_active": False}),
+        ("weak_signature_method", {"minimum_signature_method": "HMAC-SHA256"}),
+    ],
+)
+def test_what_the_consumer_does_not_admit_is_not_signed(lms, code, consumer, method):
+    LtiConsumer.objects.update(**consumer)
+    response = select(lms, method=method)
+    if (code, method) == ("weak_signature_method", "HMAC-SHA256"):
+        assert Page(response.content.decode()).fields["oauth_signature_method"] == method
+        return
+    assert response.status_code == 403
+    assert code in response.content.decode()
+    assert unsigned(response)
+    # Moodle's page there shows an error to whoever brings nothing.
+    assert "contentitem_return" not in response.content.decode()
+
+
+def test_whatever_else_refuses_it_is_not_signed(lms):
+    # A second, different value.
+    url = "http://testserver/lti/launch/?custom_chapter=2"
+    fields = [*lms.fields.items(), ("custom_chapter", "1")]
+    pairs = rfc5849.sign(url, fields, key="k&y", secret=SECRET)
+    response = Client().post(url, urlencode(pairs), content_type=FORM)
+    assert response.status_code == 400
+    assert "invalid_parameter" in response.content.decode()
+    assert unsigned(response)
+
+
+def test_data_of_the_launch_urls_query_does_not_come_back(lms):
+    # OAuth does not tie a pair to the form: whoever posts it may move it to the URL.
+    pairs = rfc5849.sign(
+        "http://testserver/lti/launch/",
+        [*lms.fields.items(), ("data", "planted")],
+        key="k&y",
+        secret=SECRET,
+    )
+    body = urlencode([pair for pair in pairs if pair[0] != "data"])
+    response = Client().post("/lti/launch/?data=planted", body, content_type=FORM)
+    page = Page(response.content.decode())
+    assert "data" not in page.fields
+    assert holds(page, SECRET)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "oauth_body_hash=abc",
+        "oauth_token=abc",
+        "OAuth_Nonce=abc",
+        "course=2&%6fauth_callback=about:blank",
+        "lti_message_type=basic-lti-launch-request",
+        "lti_errormsg=",
+        "content_items=%7B%7D",
+        "content_item_return_url=x",
+        "data=abc",
+        "custom_a=b",
+        "ext_a=b",
+        "user_id=1",
+        "resource_link_id=1",
+        "lis_result_sourcedid",
+    ],
+)
+@pytest.mark.parametrize("data", [None, "abc"])
+def test_a_return_url_with_a_name_of_the_protocol_is_not_signed(lms, query, data):
+    url = f"https://lms.example/return.php?{query}"
+    response = select(lms, content_item_return_url=url, data=data)
+    assert response.status_code == 400
+    assert "unsupported_message_type" in response.content.decode()
+    assert unsigned(response)
+    assert "return.php" not in response.content.decode()
 
 
 @pytest.mark.parametrize("method", ["HMAC-SHA1", "HMAC-SHA256"])

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.db import (
     DatabaseError,
@@ -12,11 +13,20 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connection,
+    transaction,
 )
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import Signal
 from django.test import Client
 
 from lti_provider.models import LtiConnectionEvent, LtiLaunch, LtiUser
-from lti_provider.signals import launch_refused, user_launched
+from lti_provider.signals import (
+    connection_refused,
+    launch_refused,
+    user_connected,
+    user_disconnected,
+    user_launched,
+)
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 from tests.connecting import Course, Window, attribute, text_of, to_confirmation
@@ -367,3 +377,202 @@ def test_a_row_that_an_older_snapshot_hides_is_found_the_second_time(lms, client
     assert not hidden
     assert entered.status_code == 303
     assert get_user_model().objects.count() == 1
+
+
+# What a site's own receivers and middleware do
+
+
+@contextmanager
+def receiver(signal: Signal, function: Callable[..., Any]) -> Iterator[list[Any]]:
+    """Connects a receiver that notes each call before it does what it does."""
+    calls: list[Any] = []
+
+    def receive(sender: Any, **arguments: Any) -> None:
+        calls.append(sender)
+        function(len(calls), **arguments)
+
+    signal.connect(receive)
+    try:
+        yield calls
+    finally:
+        signal.disconnect(receive)
+
+
+ERRORS_OF_A_SITE = [IntegrityError("own"), OperationalError(1213, "Deadlock found")]
+
+
+def fail(error: Exception) -> Callable[..., None]:
+    def raise_error(number: int, **arguments: Any) -> None:
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.urls("tests.urls_with_accounts")
+@pytest.mark.parametrize("error", ERRORS_OF_A_SITE)
+def test_what_a_receiver_of_a_connection_raises_is_reported(connecting_lms, robin, error):
+    course, window = Course(connecting_lms), Window()
+    question = to_confirmation(window, course.open(), "robin")
+    with (
+        receiver(user_connected, fail(error)) as calls,
+        pytest.raises(type(error)),
+    ):
+        window.press(question, "confirm")
+    assert len(calls) == 1
+    assert LtiUser.objects.get().user == robin
+
+
+@pytest.mark.parametrize("error", ERRORS_OF_A_SITE)
+def test_what_a_receiver_of_a_disconnection_raises_is_reported(connecting_lms, robin, error):
+    lti_user, _is_new = LtiUser.objects.connect(connecting_lms.consumer, "p", "d", robin, None)
+    window = Client()
+    window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
+    form = {"connection": str(lti_user.pk)}
+    with receiver(user_disconnected, fail(error)) as calls, pytest.raises(type(error)):
+        window.post("/lti/connections/", form)
+    assert len(calls) == 1
+    assert not LtiUser.objects.exists()
+
+
+@pytest.mark.parametrize("error", ERRORS_OF_A_SITE)
+def test_a_refusal_is_sent_and_logged_once_whatever_its_receiver_raises(lms, client, caplog, error):
+    with receiver(launch_refused, fail(error)) as calls, pytest.raises(type(error)):
+        lms.post(client, "/content/", resource_link_id=None)
+    assert len(calls) == 1
+    assert [record.getMessage().split()[0] for record in caplog.records].count(
+        "launch_refused"
+    ) == 1
+
+
+@pytest.mark.urls("tests.urls_with_accounts")
+@pytest.mark.parametrize("error", ERRORS_OF_A_SITE)
+def test_a_refused_connection_is_sent_once_whatever_its_receiver_raises(
+    connecting_lms, robin, error
+):
+    course, window = Course(connecting_lms), Window()
+    question = to_confirmation(window, course.open(), "robin")
+    with receiver(connection_refused, fail(error)) as calls, pytest.raises(type(error)):
+        window.press(question, "decline")
+    assert len(calls) == 1
+
+
+MISSING = [
+    OperationalError("no such table: shop_order"),
+    OperationalError("no such column: shop_order.paid"),
+    OperationalError("table shop_order has no column named paid"),
+    OperationalError(1054, "Unknown column 'paid' in 'field list'"),
+]
+
+
+@pytest.mark.parametrize("error", MISSING)
+def test_a_table_that_a_site_lacks_is_its_error_and_the_launch_still_enters(lms, client, error):
+    url = lms.post(client, "/content/")["Location"]
+    with receiver(user_launched, fail(error)) as calls, pytest.raises(OperationalError):
+        client.get(url, headers=navigation(framed=False))
+    assert len(calls) == 1
+    assert not LtiUser.objects.exists()
+    assert client.get(url, headers=navigation(framed=False)).status_code == 303
+
+
+def greet_and_fail_once(number: int, request: Any, **arguments: Any) -> None:
+    messages.info(request, f"hello {number}")
+    if number == 1:
+        raise IntegrityError("duplicate key")
+
+
+@pytest.mark.parametrize("storage", ["fallback.Fallback", "session.Session", "cookie.Cookie"])
+def test_a_message_of_the_attempt_that_failed_is_not_shown(settings, lms, client, storage):
+    settings.MESSAGE_STORAGE = f"django.contrib.messages.storage.{storage}Storage"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.note_the_visit"]
+    url = lms.post(client, "/content/")["Location"]
+    with receiver(user_launched, greet_and_fail_once) as calls:
+        entered = client.get(url, headers=navigation(framed=False))
+    assert entered.status_code == 303
+    assert len(calls) == 2
+    shown = messages.get_messages(client.get("/content/").wsgi_request)
+    assert [str(message) for message in shown][-2:] == ["hello from a middleware", "hello 2"]
+    assert "hello 1" not in map(str, shown)
+
+
+def note_the_visit(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    """A site's middleware that queues a message and keeps something in the session."""
+
+    def answer(request: Any) -> Any:
+        if "/enter/" in request.path:
+            messages.info(request, "hello from a middleware")
+            request.session["visits"] = [*request.session.get("visits", []), request.path]
+        return get_response(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_middleware_put_into_the_session_outlasts_a_second_attempt(
+    settings, lms, client, engine
+):
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.note_the_visit"]
+    lms.launch(client, "/content/")
+    url = lms.post(client, "/content/")["Location"]
+
+    def fail_once(number: int, request: Any, **arguments: Any) -> None:
+        request.session["visits"].append("an attempt")
+        if number == 1:
+            raise IntegrityError("duplicate key")
+
+    with receiver(user_launched, fail_once) as calls:
+        assert client.get(url, headers=navigation(framed=False)).status_code == 303
+    assert len(calls) == 2
+    assert client.session["visits"] == [url, "an attempt"]
+
+
+@contextmanager
+def failing_after_commit(signal: Signal, kind: type[Any] | None = None) -> Iterator[list[Any]]:
+    """A receiver that leaves to ``on_commit()`` what fails then."""
+    sent: list[Any] = []
+
+    def send() -> None:
+        sent.append(kind)
+        raise IntegrityError("own")
+
+    def receive(number: int, instance: Any = None, **arguments: Any) -> None:
+        if kind is None or isinstance(instance, kind):
+            transaction.on_commit(send)
+
+    with receiver(signal, receive):
+        yield sent
+
+
+def test_what_fails_after_an_entry_is_not_taken_for_a_second_click(lms, client):
+    url = lms.post(client, "/content/")["Location"]
+    with failing_after_commit(user_launched) as sent, pytest.raises(IntegrityError, match="own"):
+        client.get(url, headers=navigation(framed=False))
+    assert len(sent) == 1
+
+
+def test_what_fails_after_a_launch_is_not_taken_for_a_replay(lms, client):
+    after = failing_after_commit(post_save, LtiLaunch)
+    with after as sent, pytest.raises(IntegrityError, match="own"):
+        lms.post(client, "/content/")
+    assert len(sent) == 1
+    assert not LtiLaunch.objects.exclude(refusal_code="").exists()
+
+
+@pytest.mark.urls("tests.urls_with_accounts")
+def test_what_fails_after_a_connection_is_not_taken_for_a_second_click(connecting_lms, robin):
+    course, window = Course(connecting_lms), Window()
+    question = to_confirmation(window, course.open(), "robin")
+    after = failing_after_commit(post_save, LtiUser)
+    with after as sent, pytest.raises(IntegrityError, match="own"):
+        window.press(question, "confirm")
+    assert len(sent) == 1
+
+
+def test_what_fails_after_a_disconnection_is_reported(connecting_lms, robin):
+    lti_user, _is_new = LtiUser.objects.connect(connecting_lms.consumer, "p", "d", robin, None)
+    window = Client()
+    window.force_login(robin, "django.contrib.auth.backends.ModelBackend")
+    after = failing_after_commit(post_delete, LtiUser)
+    with after as sent, pytest.raises(IntegrityError, match="own"):
+        window.post("/lti/connections/", {"connection": str(lti_user.pk)})
+    assert len(sent) == 1

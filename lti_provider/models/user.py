@@ -13,11 +13,12 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.exceptions import AlreadyConnected
 from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.models.commit import commit
 from lti_provider.models.connection import LtiConnectionEvent
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.signals import user_disconnected
+from lti_provider.signals import is_from_site, user_disconnected
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -39,12 +40,14 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
         """
         person = {"lti_consumer": consumer, "lti_user_digest": lti_user_digest}
         try:
-            with transaction.atomic(using=self.db):
+            with commit(self.db):
                 lti_user = self.select_for_update().filter(**person).first()
                 if lti_user is None:
                     lti_user = LtiUser(lti_user_id=lti_user_id, **person)
                 lti_user.connect_to(user, address)
-        except (IntegrityError, AlreadyConnected):
+        except (IntegrityError, AlreadyConnected) as error:
+            if is_from_site(error):
+                raise
             # A second click is not a conflict.
             same = self.filter(user=cast("Any", user), connected_at__isnull=False, **person).first()
             if same is None:
@@ -170,7 +173,7 @@ class LtiUser(models.Model):
         self, how: LtiConnectionEvent.How, done_by: AbstractBaseUser | None, address: str | None
     ) -> None:
         """End the connection; the next launch starts anew. Its sessions end at once."""
-        with transaction.atomic(using=router.db_for_write(type(self), instance=self)):
+        with commit(router.db_for_write(type(self), instance=self)):
             self.record_event(LtiConnectionEvent.Kind.DISCONNECTED, how, done_by, address)
             self.delete()
         user_disconnected.send(sender=type(self), lti_user=self, done_by=done_by)

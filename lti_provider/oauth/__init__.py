@@ -6,7 +6,7 @@ Only this room and ``testing`` import oauthlib.
 from lti_provider.oauth.body import authorization
 from lti_provider.oauth.diagnosis import Diagnosis, diagnose
 from lti_provider.oauth.launch import sign_launch
-from lti_provider.oauth.selection import sign_empty_selection
+from lti_provider.oauth.selection import may_sign_for, sign_empty_selection
 from lti_provider.oauth.signature import base_string, sign
 from lti_provider.oauth.verification import VerifiedRequest, verify
 
@@ -16,6 +16,7 @@ __all__ = [
     "authorization",
     "base_string",
     "diagnose",
+    "may_sign_for",
     "sign",
     "sign_empty_selection",
     "sign_launch",

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.core.exceptions import ImproperlyConfigured
-from django.db import router, transaction
+from django.db import router
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
@@ -25,6 +25,7 @@ from lti_provider.exceptions import (
     UnknownFrameOrigin,
 )
 from lti_provider.models import LtiLaunch, LtiResourceLink, LtiResult
+from lti_provider.models.commit import commit
 from lti_provider.origins import get_host
 from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
@@ -104,7 +105,7 @@ class EnterView(HandleView):
         self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
     ) -> HttpResponseBase:
         # With the session in it, so that whatever fails leaves a handle that still opens one.
-        with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+        with commit(router.db_for_write(LtiLaunch)):
             if not launch.claim():
                 raise LaunchUsed
             self._sign_in(request, launch, framed=framed)

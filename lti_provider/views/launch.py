@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, router
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -34,8 +34,10 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
+from lti_provider.models.commit import commit
 from lti_provider.origins import add_query, is_under
 from lti_provider.pages import render_page
+from lti_provider.signals import is_from_site
 from lti_provider.trial_launch import is_trial_launch
 from lti_provider.views.cartridge import get_site_cartridge, render_cartridge
 from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
@@ -149,7 +151,7 @@ class LaunchView(DecoratedView):
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.
         try:
-            with transaction.atomic(using=router.db_for_write(LtiLaunch)):
+            with commit(router.db_for_write(LtiLaunch)):
                 self._learn_installation(message)
                 # Before the launch, which locks the consumer on MariaDB.
                 if not is_trial_launch(self.consumer, message):
@@ -164,8 +166,9 @@ class LaunchView(DecoratedView):
                     launch_url=self.request.build_absolute_uri(),
                     foreign_origin=foreign_origin,
                 )
-        except IntegrityError:
-            if LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce):
+        except IntegrityError as error:
+            used = LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce)
+            if used and not is_from_site(error):
                 raise ReplayedLaunch from None
             raise
         return accepted

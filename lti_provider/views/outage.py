@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
@@ -24,6 +25,7 @@ from django.http.response import HttpResponseBase
 
 from lti_provider.exceptions import SiteUnavailable
 from lti_provider.pages import render_page
+from lti_provider.signals import is_from_site
 from lti_provider.views.decorated import DecoratedView
 from lti_provider.views.refusal import refuse
 
@@ -38,6 +40,9 @@ _OUTAGES = (OperationalError, InterfaceError, InternalError, UpdateError)
 _SQLSTATES = frozenset({"40001", "40P01"})
 # MariaDB and MySQL: record changed since last read, lock wait timeout, deadlock.
 _NUMBERS = frozenset({1020, 1205, 1213})
+# What PostgreSQL calls a ProgrammingError. MariaDB and MySQL: unknown column, no such table.
+_NUMBERS_OF_MISTAKES = frozenset({1054, 1146})
+_TEXTS_OF_MISTAKES = ("no such table", "no such column", "has no column named")
 
 Method = TypeVar("Method", bound=Callable[..., HttpResponseBase])
 
@@ -58,7 +63,7 @@ def answer_outages(method: Method) -> Method:
             return attempt()
         except (Error, UpdateError) as error:
             before.restore(request)
-            if not _may_pass(error):
+            if is_from_site(error) or not _may_pass(error):
                 return _give_up(view, request, error)
         # Those that were in each other's way would be so again.
         time.sleep(random.uniform(0, LONGEST_PAUSE))  # noqa: S311
@@ -73,23 +78,40 @@ def answer_outages(method: Method) -> Method:
 
 @dataclass(frozen=True)
 class _Before:
-    """Session and user of a request, as they were before an attempt signed anybody in."""
+    """What an attempt changes of a request, as it was before it."""
 
     known: dict[str, Callable[[], Any]]
+    queued: tuple[Any, ...]
 
     @classmethod
     def from_request(cls, request: HttpRequest) -> _Before:
         session, user = (vars(request).get(name) for name in ("session", "user"))
         known: dict[str, Callable[[], Any]] = {"user": lambda: user}
-        if session is not None:
+        if session is not None and session.modified:
+            known["session"] = partial(_copy_session, _copy_session(session))
+        elif session is not None:
             session_class: Any = type(session)
             known["session"] = partial(session_class, session.session_key)
-        return cls(known)
+        return cls(known, tuple(getattr(_get_messages(request), "_queued_messages", ())))
 
     def restore(self, request: HttpRequest) -> None:
         vars(request).update({name: make() for name, make in self.known.items()})
+        if (messages := _get_messages(request)) is not None:
+            messages._queued_messages = [*self.queued]
         # Signing in asks for a new cookie, and this answer sets none.
         request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
+
+
+def _copy_session(session: Any) -> Any:
+    # Not what a backend holds besides, such as its cache.
+    copied = copy(session)
+    copied._session_cache = deepcopy(session._session)
+    return copied
+
+
+def _get_messages(request: HttpRequest) -> Any:
+    # Where django.contrib.messages keeps what the response will store.
+    return vars(request).get("_messages")
 
 
 def _may_pass(error: Exception) -> bool:
@@ -98,13 +120,25 @@ def _may_pass(error: Exception) -> bool:
         # A row that an older snapshot does not show, or a session that has just ended.
         return True
     state = getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None))
-    number = error.args[0] if error.args else None
-    return state in _SQLSTATES or number in _NUMBERS or "database is locked" in str(error)
+    return state in _SQLSTATES or _has_number(error, _NUMBERS) or "database is locked" in str(error)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database failed, not a statement that the site sent it."""
+    if _has_number(error, _NUMBERS_OF_MISTAKES):
+        return False
+    if any(text in str(error) for text in _TEXTS_OF_MISTAKES):
+        return False
+    # Drivers raise the plain class for what has no better one.
+    return isinstance(error, _OUTAGES) or type(error) is DatabaseError
+
+
+def _has_number(error: Exception, numbers: frozenset[int]) -> bool:
+    return bool(error.args) and error.args[0] in numbers
 
 
 def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> HttpResponse:
-    # Drivers raise the plain class for what has no better one; the others are errors of the site.
-    if not isinstance(error, _OUTAGES) and type(error) is not DatabaseError:
+    if is_from_site(error) or not _is_outage(error):
         raise error
     name = type(error).__name__
     logger.error(

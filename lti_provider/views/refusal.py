@@ -22,6 +22,7 @@ from lti_provider.exceptions import (
     LaunchRefused,
     ReturnableRefusal,
     SiteUnavailable,
+    UnsupportedMessageType,
 )
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiLaunch
@@ -78,7 +79,9 @@ def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
     message: LaunchMessage | None = refusal.message
     back = message.return_url if message is not None else None
     if message is not None and message.is_selection:
-        if back and isinstance(refusal, ReturnableRefusal):
+        # The only one that comes after the consumer's own policy.
+        may_sign = isinstance(refusal, UnsupportedMessageType)
+        if back and may_sign and oauth.may_sign_for(back):
             return _select_nothing(refusal, message, back)
         # Nothing but a signed selection is understood there.
         back = None
@@ -98,7 +101,7 @@ def _select_nothing(refusal: LaunchRefused, message: LaunchMessage, url: str) ->
     text = str(refusal.public_text)[:_MESSAGE_LENGTH]
     pairs = oauth.sign_empty_selection(
         url,
-        message,
+        refusal.form.body,
         text=text,
         code=refusal.code,
         key=consumer.consumer_key,
