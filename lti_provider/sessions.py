@@ -100,10 +100,10 @@ class SignIn:
     def read(cls, session: Any) -> SignIn | None:
         """The sign-in of a session; None if its person signed in by other means, also since."""
         kept = session.get(_SIGN_IN)
-        # If the same person signs in later, the session keeps what it holds and names that backend.
-        if kept is None or kept[0] != session.get(BACKEND_SESSION_KEY):
+        if not _has_shape(kept, (str, int, int)):
             return None
-        return cls(*kept)
+        # If the same person signs in later, the session keeps what it holds and names that backend.
+        return cls(*kept) if kept[0] == session.get(BACKEND_SESSION_KEY) else None
 
     def filter(self, people: models.QuerySet[LtiUser]) -> models.QuerySet[LtiUser]:
         """The person, unless the connection or the consumer's sessions have ended since."""
@@ -130,6 +130,20 @@ def sign_in(
         backend = request.session[BACKEND_SESSION_KEY]
         request.session[_SIGN_IN] = [backend, _get_lti_user_pk(launch), launch.session_epoch]
     remember_launch(request, launch)
+
+
+def has_traces(session: Any) -> bool:
+    """Whether a session holds anything of launches, readable or not."""
+    return any(key in session for key in (_KEY, _CONSUMER, _SIGN_IN))
+
+
+def _has_shape(kept: Any, types: tuple[type, ...]) -> bool:
+    # Site code and other versions write to sessions too.
+    return (
+        isinstance(kept, list | tuple)
+        and len(kept) == len(types)
+        and all(map(isinstance, kept, types))
+    )
 
 
 def is_launch_session(request: HttpRequest) -> bool:
@@ -237,7 +251,10 @@ def _find_current_pk(request: HttpRequest) -> int | None:
 def _get_remembered(request: HttpRequest) -> list[tuple[int, str, int]]:
     # Launch, path and LtiUser.
     session = getattr(request, "session", None)
-    return [tuple(kept) for kept in session.get(_KEY, ())] if session is not None else []
+    kept = session.get(_KEY) if session is not None else None
+    if not isinstance(kept, list | tuple):
+        return []
+    return [cast("Any", tuple(each)) for each in kept if _has_shape(each, (int, str, int))]
 
 
 def get_client_address(request: HttpRequest) -> str | None:
