@@ -76,15 +76,17 @@ class LtiBackend(BaseBackend):
 
         That is the person's connection, the consumer's being active all the time since, and, for
         staff, its *Staff accounts*. The session ends for good; the account's other sessions go on.
-        Where no request is being served, every connection of the account has to stand.
+        Where no launch signed in, or no request is being served, every connection of the account
+        has to stand. Your own code may sign in an account that no launch ever did.
         """
         users = _get_accounts(get_user_model()).filter(pk=user_id)
         session = sessions.find_session(user_id)
         sign_in = sessions.SignIn.read(session) if session is not None else None
-        if session is not None and sign_in is None:
-            user = users.first()
-            return user if getattr(user, "is_active", True) else None
-        user = users.annotate(lti_allows_staff=_build_allows_staff(sign_in)).first()
+        if session is None or sessions.has_traces(session) or _is_known_to_launches(user_id):
+            allows_staff: Any = _build_allows_staff(sign_in)
+        else:
+            allows_staff = models.Value(True)
+        user = users.annotate(lti_allows_staff=allows_staff).first()
         if user is not None and _may_go_on(user, user.lti_allows_staff):
             return user
         if session is not None:
@@ -227,6 +229,14 @@ def _build_allows_staff(sign_in: sessions.SignIn | None) -> models.Subquery:
     )
     strictest = people.order_by("lti_consumer__is_active", "lti_consumer__allow_staff")
     return models.Subquery(strictest.values(allows=allows)[:1])
+
+
+def _is_known_to_launches(user_id: Any) -> bool:
+    events = models.Q(user=user_id) | models.Q(former_user=user_id)
+    return (
+        LtiUser.objects.filter(user=user_id).exists()
+        or LtiConnectionEvent.objects.filter(events).exists()
+    )
 
 
 def _may_go_on(user: Any, allows_staff: bool | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
 from django.utils.cache import patch_vary_headers
@@ -91,14 +91,14 @@ class LtiFrameMiddleware:
         with sessions.serve(request):
             awaited = await response
         marker = frames.FrameMarker.read(request)
-        if marker is None or not marker.is_stale:
+        if marker is None or not (marker.is_stale or sessions.is_streamed(awaited)):
             return self._finish_response(request, awaited)
         return await sync_to_async(self._finish_response)(request, awaited)
 
     def _finish_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
-        if isinstance(response, StreamingHttpResponse):
+        if sessions.is_streamed(response):
             sessions.keep_serving(request, response)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
             return response
@@ -121,7 +121,7 @@ def _may_be_framed(
     if isinstance(response, Page) or frames.refuses_framing(response) or _is_never_framed(request):
         return False
     # A browser may have lost the marker that its session came with, and have got a different one.
-    return sessions.may_be_framed_by(request, marker.consumer)
+    return sessions.may_be_framed_by(request, response, marker.consumer)
 
 
 def _is_never_framed(request: HttpRequest) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.db.models.functions import Coalesce, Now
 
 from lti_provider.models.connection import LtiConnectionEvent
@@ -118,7 +118,7 @@ class DataSubject:
         e-mail. A person's own account stays as it is, disconnected. Nonces stay: no launch that was
         accepted can be replayed.
         """
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(LtiUser)):
             # Somebody may have launched or connected an account since this person was found.
             person = self._find_again()
             return {source.name: source.erase(person, keep_account) for source in SOURCES}
@@ -405,7 +405,7 @@ def _get_data(account: Any) -> dict[str, Any]:
 
 def _delete_account(account: AbstractBaseUser) -> bool:
     try:
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(type(account), instance=account)):
             account.delete()
     except (models.ProtectedError, models.RestrictedError):
         return False

@@ -9,12 +9,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from urllib.parse import unquote, urlsplit
 
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
 from django.db import models
 from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 
 from lti_provider.conf import conf
 from lti_provider.models import LtiLaunch, LtiUser
@@ -47,11 +48,14 @@ def serve(request: HttpRequest) -> Iterator[None]:
         _request.reset(token)
 
 
+def is_streamed(response: HttpResponseBase) -> TypeGuard[StreamingHttpResponse]:
+    """Whether the site's code goes on while the response is sent."""
+    # A file asks for no account, and servers have ways of their own to send it.
+    return response.streaming and getattr(response, "file_to_stream", None) is None
+
+
 def keep_serving(request: HttpRequest, response: StreamingHttpResponse) -> None:
     """Let ``find_session`` find the request's session while its response streams."""
-    # A file asks for no account, and servers have ways of their own to send it.
-    if getattr(response, "file_to_stream", None) is not None:
-        return
     content: Any = response.streaming_content
     stream = _stream_async if response.is_async else _stream
     response.streaming_content = cast("Any", stream(request, content))
@@ -100,10 +104,10 @@ class SignIn:
     def read(cls, session: Any) -> SignIn | None:
         """The sign-in of a session; None if its person signed in by other means, also since."""
         kept = session.get(_SIGN_IN)
-        # If the same person signs in later, the session keeps what it holds and names that backend.
-        if kept is None or kept[0] != session.get(BACKEND_SESSION_KEY):
+        if not _has_shape(kept, (str, int, int)):
             return None
-        return cls(*kept)
+        # If the same person signs in later, the session keeps what it holds and names that backend.
+        return cls(*kept) if kept[0] == session.get(BACKEND_SESSION_KEY) else None
 
     def filter(self, people: models.QuerySet[LtiUser]) -> models.QuerySet[LtiUser]:
         """The person, unless the connection or the consumer's sessions have ended since."""
@@ -132,6 +136,20 @@ def sign_in(
     remember_launch(request, launch)
 
 
+def has_traces(session: Any) -> bool:
+    """Whether a session holds anything of launches, readable or not."""
+    return any(key in session for key in (_KEY, _CONSUMER, _SIGN_IN))
+
+
+def _has_shape(kept: Any, types: tuple[type, ...]) -> bool:
+    # Site code and other versions write to sessions too.
+    return (
+        isinstance(kept, list | tuple)
+        and len(kept) == len(types)
+        and all(map(isinstance, kept, types))
+    )
+
+
 def is_launch_session(request: HttpRequest) -> bool:
     """Whether a launch made the session of ``request.user``, so that nobody signed in here."""
     return SignIn.read(request.session) is not None
@@ -150,13 +168,16 @@ def _get_lti_user_pk(launch: LtiLaunch) -> int:
     return cast("LtiUser", launch.lti_user).pk
 
 
-def may_be_framed_by(request: HttpRequest, consumer: str) -> bool:
+def may_be_framed_by(request: HttpRequest, response: HttpResponseBase, consumer: str) -> bool:
     """Whether a response shows nobody's session, or one of the consumer's launches.
 
-    A session that was not read is not read for this either: its response shows nothing of it.
+    A session that was not read is not read for this either: its response shows nothing of it. What
+    streams may still read it.
     """
     session = getattr(request, "session", None)
-    if session is None or not session.accessed or SESSION_KEY not in session:
+    if session is None or not (session.accessed or is_streamed(response)):
+        return True
+    if SESSION_KEY not in session:
         return True
     return bool(session.get(_CONSUMER) == consumer)
 
@@ -237,7 +258,10 @@ def _find_current_pk(request: HttpRequest) -> int | None:
 def _get_remembered(request: HttpRequest) -> list[tuple[int, str, int]]:
     # Launch, path and LtiUser.
     session = getattr(request, "session", None)
-    return [tuple(kept) for kept in session.get(_KEY, ())] if session is not None else []
+    kept = session.get(_KEY) if session is not None else None
+    if not isinstance(kept, list | tuple):
+        return []
+    return [cast("Any", tuple(each)) for each in kept if _has_shape(each, (int, str, int))]
 
 
 def get_client_address(request: HttpRequest) -> str | None:

@@ -211,12 +211,86 @@ def test_a_second_lms_of_the_account_ends_nothing(staff_lms, ada):
     assert (seen(first), seen(second)) == ("ada", "nobody")
 
 
-def test_whom_the_site_signs_in_by_our_backend_stays(lms, ada):
+def signed_in_by_the_site(user) -> Client:
     browser = Client()
-    browser.force_login(ada, LTI)
+    browser.force_login(user, LTI)
+    return browser
+
+
+def test_whom_the_site_signs_in_by_our_backend_stays_if_no_lms_ever_knew_the_account(ada):
+    browser = signed_in_by_the_site(ada)
     assert seen(browser) == "ada"
     get_user_model().objects.update(is_active=False)
     assert seen(browser) == "nobody"
+
+
+def test_where_a_launch_signs_in_too_the_site_signs_in_only_what_launches_may(staff_lms, ada):
+    connect(staff_lms, "ada")
+    browser = signed_in_by_the_site(ada)
+    assert seen(browser) == "ada"
+    LtiConsumer.objects.update(allow_staff=False)
+    get_user_model().objects.update(is_staff=True)
+    assert browser.get("/admin/").status_code == 302
+
+
+@pytest.mark.parametrize("end", [end for end in ENDINGS if end is not deactivate_for_a_moment])
+def test_what_ends_a_launchs_session_ends_the_sites_by_our_backend(lms, learner, end):
+    browser = signed_in_by_the_site(get_user_model().objects.get())
+    assert seen(browser).startswith("lti-")
+    if end is delete_the_person:
+        connect_to_another()
+    else:
+        end(lms)
+    assert seen(browser) == "nobody"
+    assert not browser.session.keys()
+
+
+def connect_to_another() -> None:
+    person = LtiUser.objects.get()
+    person.connect_to(get_user_model().objects.create_user("kim"), None)
+
+
+def test_an_account_whose_connection_was_ended_is_not_signed_in_by_our_backend(staff_lms, ada):
+    connect(staff_lms, "ada")
+    browser = signed_in_by_the_site(ada)
+    LtiUser.objects.get().disconnect(LtiConnectionEvent.How.BY_ADMINISTRATOR, ada, None)
+    assert seen(browser) == "nobody"
+
+
+MALFORMED = [
+    *(None, 1, "text", {}, {"a": 1}),
+    *([], [[]], [LTI], [1, 0], [LTI, 1, 0, 0], [LTI, "1", "x"]),
+]
+
+
+@pytest.mark.parametrize("kept", MALFORMED)
+@pytest.mark.parametrize("key", ["lti_provider", "lti_provider_sign_in", "lti_provider_consumer"])
+def test_a_malformed_session_fares_as_one_without_a_launch(lms, learner, key, kept):
+    session = learner.session
+    session[key] = kept
+    session.save()
+    assert learner.get("/content/launch/").status_code == 200
+    assert seen(learner).startswith("lti-")
+    assert lms.launch(learner, "/content/").status_code == 200
+    LtiUser.objects.all().delete()
+    assert seen(learner) == "nobody"
+
+
+def test_a_malformed_entry_does_not_hide_the_others(lms, learner):
+    session = learner.session
+    session["lti_provider"] = [*MALFORMED, *session["lti_provider"]]
+    session.save()
+    assert seen(learner, "/content/launch/") == "a launch"
+
+
+def test_a_session_that_lost_its_sign_in_stands_on_every_connection(lms, learner):
+    user = get_user_model().objects.get()
+    session = learner.session
+    del session["lti_provider_sign_in"]
+    session.save()
+    assert seen(learner) == user.username
+    deactivate(lms)
+    assert seen(learner) == "nobody"
 
 
 def test_a_stream_that_nobody_reads_leaves_no_session_behind(staff_lms, ada):

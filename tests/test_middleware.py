@@ -1,13 +1,14 @@
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
 import time_machine
 from asgiref.sync import async_to_sync
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client
@@ -53,6 +54,21 @@ async def aplain(request: HttpRequest) -> HttpResponse:
 
 def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(["a", "b"])
+
+
+def stream_name(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(str(request.user) for _time in range(1))
+
+
+async def astream_name(request: HttpRequest) -> StreamingHttpResponse:
+    async def chunks() -> AsyncIterator[str]:
+        yield str(await request.auser())
+
+    return StreamingHttpResponse(chunks())
+
+
+def send_file(request: HttpRequest) -> FileResponse:
+    return FileResponse(BytesIO(b"a file"))
 
 
 def fail(request: HttpRequest) -> HttpResponse:
@@ -101,6 +117,9 @@ urlpatterns = [
     path("apage/", aplain),
     path("exempt/", xframe_options_exempt(plain)),
     path("stream/", stream),
+    path("name/", stream_name),
+    path("aname/", astream_name),
+    path("file/", send_file),
     path("fail/", fail),
     path("launched/", launch_required(plain)),
     path("lti/", include("lti_provider.urls")),
@@ -158,7 +177,7 @@ def test_no_other_request_is_touched(settings, marker, case, url):
     assert with_ours == answer()
 
 
-@pytest.mark.parametrize("url", ["/page/", "/apage/"])
+@pytest.mark.parametrize("url", ["/page/", "/apage/", "/file/"])
 def test_neither_a_query_nor_the_session_is_needed(marker, url, django_assert_num_queries):
     browser = Client()
     with django_assert_num_queries(0):
@@ -208,6 +227,23 @@ def test_any_kind_of_answer_may_be_framed(marker, url):
     response = get(marker, url)
     assert response[CSP] == ANCESTORS
     assert XFO not in response
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+@pytest.mark.parametrize("url", ["/name/", "/aname/"])
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_what_streams_whose_session_it_is_is_framed_by_its_lms_only(
+    marker, admin_user, client_class, url
+):
+    browser = client_class()
+    browser.force_login(admin_user)
+    browser.cookies[frames.MARKER_COOKIE] = marker
+    ask = browser.get if client_class is Client else async_to_sync(browser.get)
+    response = ask(url, headers=FRAMED)
+    assert response[XFO] == "DENY"
+    assert CSP not in response
+    del browser.cookies["sessionid"]
+    assert ask(url, headers=FRAMED)[CSP] == ANCESTORS
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])

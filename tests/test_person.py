@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
-from django.db import connection, models
+from django.db import connections, models, router
 from django.test import Client
 from django.utils import timezone
 
@@ -75,6 +75,7 @@ def connect_own_account(lms: FakeLms):
 def tables_with(text: str) -> set[str]:
     """Every table of the database, sessions aside, that has the text in some column."""
     found = set()
+    connection = connections[router.db_for_write(LtiUser)]
     for table in connection.introspection.table_names():
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")

@@ -4,10 +4,12 @@ from urllib.parse import urlencode
 
 import pytest
 from django.apps import apps
+from django.db import connections
 from django.test import Client
 
 from lti_provider.models import LtiLaunch
 from lti_provider.testing import FakeLms
+from lti_provider.urls import urlpatterns
 
 MODELS = list(apps.get_app_config("lti_provider").get_models())
 ROUTER = "tests.replicas.router.PrimaryReplicaRouter"
@@ -19,6 +21,12 @@ def test_every_table_is_read_where_it_is_written(settings, model):
     for manager in (model._default_manager, model._base_manager):
         assert manager.all().db == "primary"
         assert manager.using("elsewhere").db == "elsewhere"
+
+
+@pytest.mark.parametrize("pattern", urlpatterns, ids=str)
+def test_a_transaction_a_request_is_kept_away_whichever_database_has_it(pattern):
+    kept_away = getattr(pattern.callback, "_non_atomic_requests", set())
+    assert kept_away in (set(), set(connections))
 
 
 @pytest.mark.django_db

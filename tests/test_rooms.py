@@ -27,6 +27,12 @@ CLIENTS = {
     *("multiprocessing.connection", "poplib", "requests", "smtplib", "socket", "ssl", "telnetlib"),
     *("urllib.request", "urllib3", "xmlrpc.client"),
 }
+#: What of django.db.transaction is about the database "default", unless told otherwise.
+TRANSACTIONS = {
+    *("atomic", "commit", "get_connection", "get_rollback", "mark_for_rollback_on_error"),
+    *("non_atomic_requests", "on_commit", "rollback", "savepoint", "savepoint_commit"),
+    *("savepoint_rollback", "set_autocommit", "set_rollback"),
+}
 #: They say whom to trust, and open nothing.
 HARMLESS = {"ssl.CERT_NONE", "ssl.SSLContext", "ssl.create_default_context"}
 NAMELESS = {"utils", "helpers", "mixins", "constants", "common"}
@@ -79,6 +85,21 @@ def clients(module: Path, source: str) -> set[str]:
     } - HARMLESS
 
 
+def find_bare_transactions(source: str) -> list[str]:
+    tree = ast.parse(source)
+    told = {
+        node.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and any(word.arg == "using" for word in node.keywords)
+    }
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and node.module == "django.db.transaction")
+        or (isinstance(node, ast.Attribute) and node.attr in TRANSACTIONS and node not in told)
+    ]
+
+
 def test_every_room_has_its_place_in_the_plan() -> None:
     assert {room_of(module) for module in MODULES} - {"__init__"} <= ROW_OF.keys()
 
@@ -107,6 +128,11 @@ def test_only_conf_reads_the_settings(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_egress_asks_other_hosts(module: Path) -> None:
     assert bool(clients(module, module.read_text())) == (room_of(module) == "egress")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_transaction_says_of_which_database(module: Path) -> None:
+    assert not find_bare_transactions(module.read_text())
 
 
 def test_every_module_is_named_for_what_it_does() -> None:
@@ -141,6 +167,22 @@ def test_an_import_against_the_direction_is_seen(line: str) -> None:
 )
 def test_a_reading_of_a_setting_is_seen(line: str) -> None:
     assert settings_read(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "transaction.atomic()",
+        "transaction.atomic(durable=True)",
+        "transaction.set_rollback(True)",
+        "transaction.on_commit(send)",
+        "@transaction.atomic\ndef view(): ...",
+        "decorators = (never_cache, transaction.non_atomic_requests)",
+        "from django.db.transaction import atomic",
+    ],
+)
+def test_a_transaction_of_no_database_in_particular_is_seen(line: str) -> None:
+    assert find_bare_transactions(line)
 
 
 @pytest.mark.parametrize(

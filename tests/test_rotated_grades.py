@@ -3,14 +3,17 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from socket import SHUT_RDWR
 
 import pytest
 import time_machine
 from django.test import Client
 from django.utils import timezone
 
-from lti_provider.models import LtiConsumer, LtiResult
+from lti_provider.exceptions import ScoreNotRead
+from lti_provider.models import LtiConsumer, LtiResult, LtiServiceBreaker
 from lti_provider.outcomes import deliver_due, read_score
+from lti_provider.outcomes.sending import send_score
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope, ok, signature_holds
 from tests.test_admin import form_of
@@ -258,7 +261,49 @@ def test_both_secrets_together_get_one_deadline(lms, gradebook, settings):
     gradebook.behave = dawdle
     result.submit_score(1)
     assert deliver_due().retried == 1
-    assert LtiResult.objects.get().last_code == "timeout"
+    assert len(gradebook.received) == 2
+    assert LtiResult.objects.get().last_code == "unauthorized"
+
+
+def hang_up(book, received, handler):
+    if len(book.received) % 2:
+        return REFUSALS["Canvas"]
+    handler.connection.shutdown(SHUT_RDWR)
+    return book.succeed(received)
+
+
+def test_a_second_try_without_an_answer_leaves_the_first_ones(lms, gradebook):
+    result = launch(lms)
+    rotate(lms)
+    gradebook.behave = hang_up
+    result.submit_score(1)
+    assert deliver_due().retried == 1
+    assert len(gradebook.received) == 2
+    result.refresh_from_db()
+    assert (result.last_code, result.refusals) == ("unauthorized", 1)
+    assert not LtiServiceBreaker.objects.filter(failures__gt=0).exists()
+    with pytest.raises(ScoreNotRead) as raised:
+        read_score(result)
+    assert raised.value.code == "unauthorized"
+
+
+def test_a_score_that_a_second_try_may_still_bring_is_not_overtaken(lms, gradebook):
+    result = launch(lms)
+    rotate(lms)
+    gradebook.behave = hang_up
+    result.submit_score(1)
+    attempt = send_score(LtiResult.objects.get())
+    assert (attempt.code, attempt.may_have_arrived) == ("unauthorized", True)
+
+
+def test_a_first_try_without_an_answer_is_told_as_before(lms, gradebook):
+    result = launch(lms)
+    rotate(lms)
+    gradebook.behave = lambda _book, _received, handler: handler.connection.shutdown(SHUT_RDWR)
+    result.submit_score(1)
+    assert deliver_due().retried == 1
+    assert len(gradebook.received) == 1
+    assert LtiResult.objects.get().last_code == "unreachable"
 
 
 def test_no_row_says_what_the_secret_is(lms, gradebook):

@@ -139,3 +139,26 @@ def test_an_lms_that_is_known_leaves_no_origin(edx):
     LtiConsumer.objects.update(frame_origins=EDX)
     launch_from(edx, EDX)
     assert LtiLaunch.objects.get().foreign_origin == ""
+
+
+def test_origins_beyond_what_the_field_takes_are_not_added(admin_client, edx):
+    for number in range(28):
+        launch = LtiLaunch.objects.create(
+            lti_consumer=edx.consumer,
+            refusal_code="unknown_frame_origin",
+            foreign_origin=f"https://{'a' * 60}.{number}.example",
+        )
+        response = allow(admin_client, launch)
+    assert "at most 2000 characters" in response.content.decode()
+    assert response.redirect_chain[-1][0] == f"{LOG}{launch.pk}/change/"
+    kept = LtiConsumer.objects.get().frame_origins
+    assert 1900 < len(kept) <= 2000
+    assert LogEntry.objects.count() == len(kept.split())
+
+
+def test_a_line_that_is_no_origin_is_named_before_one_is_added(admin_client, edx):
+    refused = refused_from(edx, EDX)
+    LtiConsumer.objects.update(frame_origins="lms.example")
+    response = allow(admin_client, refused)
+    assert "lms.example” is not an origin" in response.content.decode()
+    assert LtiConsumer.objects.get().frame_origins == "lms.example"

@@ -311,6 +311,9 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             )
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        if not issubclass(formset.model, LtiInstallation):
+            super().save_formset(request, form, formset, change)
+            return
         formset.save(commit=False)
         for installation in formset.deleted_objects:
             installation.delete()

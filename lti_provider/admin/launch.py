@@ -151,19 +151,15 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         launch = self.get_object(request, object_id)
-        if launch is not None and launch.refusal_code == OtherInstallation.code:
-            extra_context = {
-                **(extra_context or {}),
-                **self._get_installation_context(request, launch),
-            }
-        if launch is not None and _may_allow_frame(request, launch):
-            url = reverse(_FRAME_URL, args=[launch.pk])
-            offer = {"frame_url": url, "frame_origin": _get_named_origin(launch)}
-            extra_context = {**(extra_context or {}), **offer}
+        if launch is not None and self._find_consumer(request, launch) is not None:
+            extra_context = {**(extra_context or {}), **self._build_offers(launch)}
         return super().change_view(request, object_id, form_url, extra_context)
 
-    def _get_installation_context(self, request: HttpRequest, launch: LtiLaunch) -> dict[str, Any]:
-        if not request.user.has_perm("lti_provider.change_lticonsumer"):
+    def _build_offers(self, launch: LtiLaunch) -> dict[str, Any]:
+        if launch.refusal_code == UnknownFrameOrigin.code:
+            url = reverse(_FRAME_URL, args=[launch.pk])
+            return {"frame_url": url, "frame_origin": _get_named_origin(launch)}
+        if launch.refusal_code != OtherInstallation.code:
             return {}
         seen = launch.message.instance_guid
         new = {"consumer_name": f"{launch.lti_consumer} ({seen})", "instance_guid": seen}
@@ -188,14 +184,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
 
     def accept_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Accept the installation that a refused launch named, beside the others."""
-        launch = LtiLaunch.objects.select_related("lti_consumer").filter(pk=pk).first()
-        if (
-            launch is None
-            or launch.refusal_code != OtherInstallation.code
-            or not request.user.has_perm("lti_provider.change_lticonsumer")
-        ):
-            raise PermissionDenied
-        consumer: LtiConsumer = launch.lti_consumer
+        launch, consumer = self._get_refused(request, pk, OtherInstallation.code)
         guid = launch.message.instance_guid
         administrator: Any = request.user
         consumer.accept_installation(guid, administrator)
@@ -208,17 +197,13 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
 
     def frame_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Add the origin that a refused launch named, else a typed one, to the frame origins."""
-        launch = LtiLaunch.objects.select_related("lti_consumer").filter(pk=pk).first()
-        if launch is None or not _may_allow_frame(request, launch):
-            raise PermissionDenied
+        launch, consumer = self._get_refused(request, pk, UnknownFrameOrigin.code)
         try:
             origin = _get_named_origin(launch) or normalize_origin(request.POST.get("origin", ""))
+            _add_frame_origin(consumer, origin)
         except ValidationError as error:
             messages.error(request, error.messages[0])
             return HttpResponseRedirect(reverse("admin:lti_provider_ltilaunch_change", args=[pk]))
-        consumer: LtiConsumer = launch.lti_consumer
-        consumer.frame_origins = "\n".join(dict.fromkeys((*consumer.frame_origin_list, origin)))
-        consumer.save(update_fields=["frame_origins"])
         text = gettext("%(origin)s may now show launched pages of “%(name)s” in a frame.") % {
             "origin": origin,
             "name": consumer,
@@ -229,10 +214,36 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
             reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
         )
 
+    def _get_refused(
+        self, request: HttpRequest, pk: int, code: str
+    ) -> tuple[LtiLaunch, LtiConsumer]:
+        launch = self.get_object(request, str(pk))
+        if (
+            launch is None
+            or launch.refusal_code != code
+            or not self.has_view_permission(request, launch)
+            or (consumer := self._find_consumer(request, launch)) is None
+        ):
+            raise PermissionDenied
+        return launch, consumer
 
-def _may_allow_frame(request: HttpRequest, launch: LtiLaunch) -> bool:
-    refused = launch.refusal_code == UnknownFrameOrigin.code
-    return refused and request.user.has_perm("lti_provider.change_lticonsumer")
+    def _find_consumer(self, request: HttpRequest, launch: LtiLaunch) -> LtiConsumer | None:
+        """The launch's consumer, if the site's admin lets this person change it."""
+        if not self.admin_site.is_registered(LtiConsumer):
+            return None
+        consumers = self.admin_site.get_model_admin(LtiConsumer)
+        consumer = consumers.get_object(request, str(launch.lti_consumer_id))
+        if consumer is None or not consumers.has_change_permission(request, consumer):
+            return None
+        return consumer
+
+
+def _add_frame_origin(consumer: LtiConsumer, origin: str) -> None:
+    field: Any = LtiConsumer._meta.get_field("frame_origins")
+    text = "\n".join(dict.fromkeys((*consumer.frame_origin_list, origin)))
+    # The form's field knows the limit, the model's the rest.
+    consumer.frame_origins = field.clean(field.formfield().clean(text), consumer)
+    consumer.save(update_fields=["frame_origins"])
 
 
 def _get_named_origin(launch: LtiLaunch) -> str:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
@@ -49,7 +49,7 @@ def remove_consumer(consumer: LtiConsumer) -> None:
     """
     people = LtiUser.objects.filter(lti_consumer=consumer, connected_at=None)
     try:
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(LtiUser)):
             accounts = list(people.values_list("user_id", flat=True))
             people.delete()
             get_user_model()._default_manager.filter(pk__in=accounts).delete()

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -47,7 +48,9 @@ def send_score(result: LtiResult) -> Attempt:
     if refused is not None:
         return refused
     try:
-        return judge_answer(_send_message(result, result.operation))
+        answer, may_have_arrived = _send_message(result, result.operation)
+        attempt = judge_answer(answer)
+        return replace(attempt, may_have_arrived=True) if may_have_arrived else attempt
     except NotXml:
         return Attempt(verdict=Verdict.FINAL, code="not_xml", host_answered=None)
     except Forbidden as error:
@@ -80,7 +83,7 @@ def read_score(result: LtiResult) -> Decimal | None:
     if refused is not None:
         raise _build_read_error(refused.code, refused.text)
     try:
-        answer = _send_message(result, Operation.READ)
+        answer, _may_have_arrived = _send_message(result, Operation.READ)
         outcome = parse_answer(answer.body)
         if outcome.code is CodeMajor.SUCCESS:
             return outcome.score
@@ -171,15 +174,18 @@ def _find_local_problem(result: LtiResult, operation: Operation) -> Attempt | No
 
 
 @sensitive_variables()
-def _send_message(result: LtiResult, operation: Operation) -> HttpAnswer:
-    consumer = result.lti_consumer
+def _send_message(result: LtiResult, operation: Operation) -> tuple[HttpAnswer, bool]:
     # A second secret gets what the first one left of the time that a lease counts on.
     ends = time.monotonic() + conf.grade_timeout
-    for secret in consumer.get_signing_secrets(result.rotation):
-        answer = _post_message(result, operation, secret, ends - time.monotonic())
-        if judge_answer(answer).code != UNAUTHORIZED:
-            break
-    return answer
+    secret, *other = result.lti_consumer.get_signing_secrets(result.rotation)
+    answer = _post_message(result, operation, secret, conf.grade_timeout)
+    if not other or judge_answer(answer).code != UNAUTHORIZED:
+        return answer, False
+    try:
+        return _post_message(result, operation, other[0], ends - time.monotonic()), False
+    except EgressError as error:
+        # The host did answer: what it said of the first secret counts.
+        return answer, error.may_have_arrived
 
 
 @sensitive_variables()

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
 from lti_provider.cartridge import MEDIA_TYPE, Cartridge, Option
 from lti_provider.conf import conf
-from lti_provider.views.decorated import DecoratedView
+from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.target import is_launchable
 
 
@@ -22,7 +21,7 @@ class CartridgeView(DecoratedView):
     Its address ends in ``.xml``, by which Moodle recognizes it. Anybody may read it.
     """
 
-    decorators = (login_not_required, transaction.non_atomic_requests)
+    decorators = (login_not_required, non_atomic_requests)
 
     def get(self, request: HttpRequest, target: str | None = None) -> HttpResponse:
         if target is None:

@@ -8,28 +8,25 @@ from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Thread
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import Error, connections, transaction
+from django.db import Error, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils.decorators import method_decorator
-from django.views import View
 from django.views.decorators.cache import never_cache
 
 from lti_provider.models import LtiConsumer
+from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 
 # Leaves an answer within two seconds some time for the rest of the site.
 _PATIENCE = 1.5
 _PROBES = BoundedSemaphore(4)
 
 
-@method_decorator(
-    (login_not_required, never_cache, transaction.non_atomic_requests), name="dispatch"
-)
-class HealthView(View):
+class HealthView(DecoratedView):
     """Whether launches have a database: one read, no session, nothing but ok or fail.
 
     ``{"status": "ok"}`` with 200, ``{"status": "fail"}`` with 503, within two seconds.
     """
 
+    decorators = (login_not_required, never_cache, non_atomic_requests)
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -12,7 +12,7 @@ from typing import IO, Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.debug import sensitive_variables
@@ -166,13 +166,14 @@ class Command(BaseCommand):
         rows = _read_file(file)
         errors: list[str] = []
         done: list[str] = []
-        with transaction.atomic():
+        alias = router.db_for_write(LtiConsumer)
+        with transaction.atomic(using=alias):
             for number, row in enumerate(rows, start=1):
                 verb, found = _import_consumer(row, update)
                 errors += [f"Entry {number}: {error}" for error in found]
                 done.append(f"{'Would have ' if dry_run else ''}{verb} {row.get('consumer_name')}")
             if errors or dry_run:
-                transaction.set_rollback(True)
+                transaction.set_rollback(True, using=alias)
         if errors:
             raise CommandError("\n".join([*errors, "Nothing was imported."]))
         self.stdout.write("\n".join([*done, f"{len(done)} in all."]))
