@@ -353,6 +353,13 @@ def test_what_collides_once_is_tried_again(settings, lms, client, engine):
     assert get_user_model().objects.count() == 1
 
 
+def test_a_site_without_messages_begins_again_too(settings, lms, client):
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "messages" not in name]
+    url = lms.post(client, "/content/")["Location"]
+    with connection.execute_wrapper(Busy(1)):
+        assert client.get(url, headers=navigation(framed=False)).status_code == 303
+
+
 def test_what_collides_twice_is_told_so(lms, client):
     url = lms.post(client, "/content/")["Location"]
     with connection.execute_wrapper(Busy(2)):
