@@ -92,7 +92,7 @@ def deliver(count: int, *, slow: bool) -> None:
     from django.conf import settings
     from django.db import connection
 
-    from lti_provider.outcomes import Deliverer
+    from lti_provider.grades import Deliverer
 
     settings.LTI_PROVIDER_GRADE_RATE = 100_000
     settings.LTI_PROVIDER_GRADE_TIMEOUT = 5

@@ -15,12 +15,10 @@ class LtiProviderConfig(AppConfig):
 
         register(check_settings, Tags.security)
         register(check_deployment, Tags.security, deploy=True)
-        self._connect_outcomes()
+        self._connect_grades()
 
-    def _connect_outcomes(self) -> None:
-        from lti_provider.models import LtiResult
-        from lti_provider.outcomes import background, read_score
+    def _connect_grades(self) -> None:
+        from lti_provider.grades import background
         from lti_provider.signals import score_submitted
 
-        LtiResult.reader = staticmethod(read_score)
         score_submitted.connect(background.on_score_submitted, dispatch_uid="lti_provider")

@@ -16,8 +16,8 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.module_loading import import_string
 
 from lti_provider.backends import LtiBackend
-from lti_provider.cartridge import PRIVACY_LEVELS
 from lti_provider.conf import SETTINGS, given_settings
+from lti_provider.lti11.cartridge import PRIVACY_LEVELS
 from lti_provider.middleware import LtiFrameMiddleware
 from lti_provider.models.secret import encrypt
 from lti_provider.origins import is_path

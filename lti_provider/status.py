@@ -21,8 +21,8 @@ from lti_provider.exceptions import (
     SecretUnreadable,
     StaleTimestamp,
 )
+from lti_provider.lti11.trial_launch import get_trial_user_ids
 from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.trial_launch import get_trial_user_ids
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

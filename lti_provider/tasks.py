@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from lti_provider.outcomes import deliver_due
+from lti_provider.grades import deliver_due
 
 
 @shared_task(name="lti_provider.deliver", ignore_result=True)  # type: ignore[untyped-decorator]

@@ -18,9 +18,9 @@ def main() -> None:
     from django.conf import settings
     from django.db import connection
 
+    from lti_provider.grades import Deliverer
     from lti_provider.models.result import LtiResultQuerySet
     from lti_provider.models.service_host import LtiServiceHostQuerySet
-    from lti_provider.outcomes import Deliverer
 
     connection.settings_dict["NAME"] = job["database"]
     settings.LTI_PROVIDER_GRADE_TIMEOUT = job["timeout"]

@@ -2,7 +2,7 @@
 
 from django.tasks import task
 
-from lti_provider.outcomes import deliver_due
+from lti_provider.grades import deliver_due
 
 
 @task

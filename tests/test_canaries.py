@@ -10,8 +10,8 @@ from django.utils.log import AdminEmailHandler
 
 from lti_provider import exceptions
 from lti_provider.backends import LtiBackend
+from lti_provider.lti11.signature import _Client
 from lti_provider.models import LtiConsumer, LtiContext, LtiLaunch, LtiResourceLink, LtiUser
-from lti_provider.oauth.signature import _Client
 from lti_provider.signals import launch_refused, user_launched
 from lti_provider.testing import FakeLms
 from lti_provider.views import LaunchView

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lti import ToolConfig
 
+from lti_provider.lti11 import sign_launch
 from lti_provider.models import LtiConsumer
-from lti_provider.oauth import sign_launch
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import launch_path
 from lti_provider.views import LaunchView

@@ -3,6 +3,7 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from decimal import Decimal
 from email.message import Message
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from lti_provider.conf import conf
 from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
+from lti_provider.grades import Deliverer, deliver_due, read_score
+from lti_provider.lti11 import outcomes
+from lti_provider.lti11.outcomes import _parse_retry_after, send_score
 from lti_provider.models import (
     Attempt,
     Destination,
@@ -29,7 +33,6 @@ from lti_provider.models import (
 from lti_provider.models.result import compute_retry_delay
 from lti_provider.models.service_host import compute_pause
 from lti_provider.origins import get_host
-from lti_provider.outcomes import Deliverer, deliver_due, read_score, send_score, sending
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
 from tests.lms_service import (
@@ -102,7 +105,7 @@ def many(consumer, url, count, prefix="s", score=0.5):
     consumer.learn_outcome_host(get_host(url))
     mine = LtiResult.objects.filter(lti_consumer=consumer, user_digest__startswith=prefix)
     if score is not None:
-        mine.submit(sending.Decimal(str(score)))
+        mine.submit(Decimal(str(score)))
     return mine
 
 
@@ -165,11 +168,11 @@ def test_the_url_is_signed_and_sent_unchanged(client, lms, gradebook):
 def test_a_deletion_arrives_and_a_score_is_read(result, gradebook):
     result.submit_score(0.5)
     deliver_due()
-    assert read_score(result) == result.read_score() == sending.Decimal("0.5")
+    assert read_score(result) == Decimal("0.5")
     LtiResult.objects.get().delete_score()
     assert deliver_due().delivered == 1
     assert [received.operation for received in gradebook.received][-1] == "delete"
-    assert result.read_score() is None
+    assert read_score(result) is None
 
 
 def test_a_launch_asks_for_its_own_score(client, lms, gradebook):
@@ -178,7 +181,7 @@ def test_a_launch_asks_for_its_own_score(client, lms, gradebook):
     from lti_provider.models import LtiLaunch
 
     launch = LtiLaunch.objects.get()
-    assert launch.read_score() == sending.Decimal("0.25")
+    assert read_score(launch.result) == Decimal("0.25")
     assert launch.submit_score(1).version == 1
     assert launch.delete_score().version == 2
 
@@ -267,7 +270,7 @@ def test_success_decides_whatever_the_status(result, gradebook):
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text, seconds):
-    assert sending._parse_retry_after(asking_to_wait(text)) == seconds
+    assert _parse_retry_after(asking_to_wait(text)) == seconds
 
 
 def asking_to_wait(text: str) -> HttpAnswer:
@@ -280,12 +283,12 @@ def asking_to_wait(text: str) -> HttpAnswer:
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_retry_after_a_date_to_come(zone):
     answer = asking_to_wait(f"Tue, 01 Jan 2030 12:01:00 {zone}")
-    assert sending._parse_retry_after(answer) == 60
+    assert _parse_retry_after(answer) == 60
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ Jan \d+ \d+:\d+:\d+ [+-]\d+"))
 def test_retry_after_is_a_wait_whatever_an_lms_says(text):
-    wait = sending._parse_retry_after(asking_to_wait(text))
+    wait = _parse_retry_after(asking_to_wait(text))
     assert wait is None or wait >= 0
     attempt = Attempt(verdict=Verdict.RETRY, retry_after=wait)
     assert compute_pause(attempt, 0) <= timedelta(hours=6)
@@ -295,7 +298,7 @@ def test_retry_after_is_a_wait_whatever_an_lms_says(text):
 def test_a_score_beyond_all_bounds_says_what_is_wrong(result, gradebook):
     gradebook.behave = always(200, envelope(body=score_body("1E+9999999" + "9" * 1000)))
     with pytest.raises(ScoreNotRead) as caught:
-        result.read_score()
+        read_score(result)
     assert str(caught.value) == (f"The LMS answered “1E+9999999{'9' * 30}”, which is not a score.")
 
 
@@ -320,7 +323,7 @@ def test_numbers_of_http_beyond_all_bounds_are_retried(result, gradebook, head):
     assert deliver_due().retried >= 1
     assert LtiResult.objects.get().last_code in ("unreachable", "not_understood", "too_large")
     with pytest.raises(ScoreNotRead):
-        result.read_score()
+        read_score(result)
 
 
 def test_an_attempt_that_never_reached_the_host_does_not_close_its_breaker(lms, gradebook):
@@ -426,7 +429,7 @@ def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
     assert (result.state, result.last_code) == (state, code)
     assert result.reason
     with pytest.raises(ScoreNotRead) as caught:
-        result.read_score()
+        read_score(result)
     assert caught.value.code == code
     assert str(caught.value) == result.reason
 
@@ -445,7 +448,7 @@ def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
 def test_a_score_that_cannot_be_read(result, gradebook, behave, code):
     gradebook.behave = behave
     with pytest.raises(ScoreNotRead) as caught:
-        result.read_score()
+        read_score(result)
     assert caught.value.code == code
     result.refresh_from_db()
     assert result.lti_consumer.supports("read") == (code != "unsupported")
@@ -558,7 +561,7 @@ def test_a_mistake_of_ours_is_retried_and_logged(result, gradebook, monkeypatch,
     def fail(*_args, **_kwargs):
         raise RuntimeError
 
-    monkeypatch.setattr(sending, "request", fail)
+    monkeypatch.setattr(outcomes, "request", fail)
     result.submit_score(0.5)
     assert deliver_due().retried == 1
     assert LtiResult.objects.get().last_code == "internal_error"
@@ -870,7 +873,7 @@ def test_the_payloads_of_all_makes_go_back_as_they_came(client, gradebook):
         fields["lis_outcome_service_url"] = gradebook.url
         FakeLms(consumer, fields).launch(Client(), "/content/")
         sent.append(fields["lis_result_sourcedid"])
-    LtiResult.objects.all().submit(sending.Decimal("0.5"))
+    LtiResult.objects.all().submit(Decimal("0.5"))
     deliver_due()
     assert len(sent) > 3
     assert sorted(received.sourcedid for received in gradebook.received) == sorted(sent)

@@ -8,8 +8,8 @@ import time_machine
 from django.test import Client
 from django.utils import timezone
 
+from lti_provider.grades import Deliverer, deliver_due
 from lti_provider.models import LtiResult
-from lti_provider.outcomes import Deliverer, deliver_due
 from lti_provider.testing import FakeLms
 from tests.lms_service import Gradebook, always, envelope, ok
 from tests.test_delivery import many

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from django.db import connection, connections
 
+from lti_provider.lti11.outcome_xml import format_score
 from lti_provider.models import LtiConsumer, LtiResult
-from lti_provider.outcome_xml import format_score
 from tests.lms_service import Gradebook
 from tests.test_delivery import many
 from tests.waiting import PATIENCE, wait_until

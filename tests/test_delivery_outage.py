@@ -16,8 +16,8 @@ from django.db.backends.signals import connection_created
 from django.test import Client
 from django.utils import timezone
 
+from lti_provider.grades import Deliverer
 from lti_provider.models import LtiConsumer, LtiResult
-from lti_provider.outcomes import Deliverer
 from tests.cable import Cable
 from tests.test_delivery import many
 from tests.test_wake_up import command

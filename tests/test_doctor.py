@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from lti_provider.doctor import FrontDoor, deployment
 from lti_provider.doctor.deployment import compare_clocks
+from lti_provider.lti11.trial_launch import TrialLaunch
 from lti_provider.models import (
     LtiConsumer,
     LtiContext,
@@ -32,7 +33,6 @@ from lti_provider.models import (
     LtiUser,
 )
 from lti_provider.testing import FakeLms
-from lti_provider.trial_launch import TrialLaunch
 from tests.front import Proxy
 from tests.waiting import PATIENCE
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 
-from lti_provider import outcomes
+from lti_provider.lti11.outcomes import send_score
 from lti_provider.models import LtiResult
 from lti_provider.testing import FakeLms
 from tests.test_admin import form_of
@@ -54,7 +54,7 @@ def test_a_grade_that_fails_is_mailed_without_secret_and_person(mailed, unwritab
     if unwritable == "key":
         lms.consumer.consumer_key = "half of a pair: \ud800"
 
-    attempt = outcomes.send_score(result)
+    attempt = send_score(result)
 
     assert attempt.code == "internal_error"
     assert SECRET not in mailed()

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from lti_provider.checks import check_settings
 from lti_provider.exceptions import ScoreNotRead
+from lti_provider.grades import deliver_due, read_score
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiServiceBreaker
-from lti_provider.outcomes import deliver_due
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope, score_body
 from tests.test_delivery import many
@@ -288,7 +288,7 @@ def test_words_of_an_lms_cannot_change_how_a_page_reads(
 def test_words_about_a_score_cannot_change_how_a_page_reads(result, gradebook):
     gradebook.behave = always(200, envelope(body=score_body("1\u202e2\u2066")))
     with pytest.raises(ScoreNotRead, match="“12”"):
-        result.read_score()
+        read_score(result)
 
 
 def resend(capsys, *arguments):

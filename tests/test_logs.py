@@ -11,8 +11,9 @@ from django.utils import timezone
 from prometheus_client import REGISTRY, Counter, generate_latest
 
 from lti_provider import signals
+from lti_provider.grades import deliver_due
+from lti_provider.lti11.outcomes import send_score
 from lti_provider.models import LtiResult
-from lti_provider.outcomes import deliver_due, send_score
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope
 from tests.test_docs import PYTHON_BLOCKS, rows

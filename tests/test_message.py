@@ -1,7 +1,7 @@
 import pytest
 from django.test import RequestFactory
 
-from lti_provider import oauth
+from lti_provider import lti11
 from lti_provider.exceptions import (
     InvalidParameter,
     LaunchRefused,
@@ -9,6 +9,7 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
+from lti_provider.lti11.form import read_form
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
     RETURN_URL_LENGTH,
@@ -17,7 +18,6 @@ from lti_provider.message import (
     Role,
     RoleNamespace,
 )
-from lti_provider.oauth.form import read_form
 from lti_provider.testing import PROFILES
 
 LAUNCH = {
@@ -429,7 +429,7 @@ def test_nothing_of_a_message_is_in_a_repr(rf: RequestFactory):
     form = read_form(request)
     refusal = LaunchRefused().with_details(message=launched, form=form)
 
-    for thing in (launched, form, refusal, oauth.VerifiedRequest(None, form, launched.pairs)):
+    for thing in (launched, form, refusal, lti11.VerifiedRequest(None, form, launched.pairs)):
         assert "anary" not in f"{thing!r} {thing!s}"
 
 

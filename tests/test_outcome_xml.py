@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lti_provider.outcome_xml import (
+from lti_provider.lti11.outcome_xml import (
     CodeMajor,
     NotAnOutcome,
     NotAScore,
     NotXml,
-    Operation,
     build_request,
     format_score,
-    is_xml_text,
     parse_answer,
 )
+from lti_provider.models.attempt import Operation
+from lti_provider.models.score import is_sendable_text
 from tests.lms_service import Received, envelope, score_body
 
 ANSWERS = json.loads((Path(__file__).parent / "data" / "outcome_answers.json").read_text())
@@ -26,7 +26,7 @@ CASES = [
     for system in ("moodle_4_3", "openedx_block_11_4")
     for case in ANSWERS[system]
 ]
-XML_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(is_xml_text)
+XML_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(is_sendable_text)
 
 
 def received(body: bytes) -> Received:

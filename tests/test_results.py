@@ -12,7 +12,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from lti_provider import outcomes
+from lti_provider import grades
 from lti_provider.exceptions import InvalidScore
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser
 from lti_provider.signals import score_submitted
@@ -108,7 +108,6 @@ def test_without_a_grade_wanted_nothing_is_submitted(client, lms, rf):
     assert launch.result is None
     assert launch.submit_score(0.5) is None
     assert launch.delete_score() is None
-    assert launch.read_score() is None
     assert not LtiResult.objects.exists()
 
 
@@ -422,7 +421,7 @@ def test_what_is_given_up_stays_so(result):
     result = LtiResult.objects.get()
     assert (result.state, result.next_attempt_at) == ("failed", None)
     assert result.reason == "Somebody here gave up sending it."
-    assert outcomes.deliver_due().delivered == 0
+    assert grades.deliver_due().delivered == 0
     assert LtiResult.objects.all().give_up() == 0
 
 

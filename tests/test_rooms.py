@@ -10,10 +10,11 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
     {"exceptions", "conf", "origins", "signals"},
-    {"message", "outcome_xml", "products", "cartridge"},
+    {"message", "products"},
     {"models", "egress"},  # tables ask no other host
-    {"oauth"},
-    {"sessions", "frames", "pages", "error_reports", "outcomes", "privacy", "trial_launch"},
+    {"lti11"},
+    {"protocols"},
+    {"sessions", "frames", "pages", "error_reports", "grades", "privacy"},
     {"backends", "status"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class
@@ -113,11 +114,11 @@ def test_a_room_imports_only_from_rooms_above_it(module: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_oauth_and_testing_know_the_protocol_library(module: Path) -> None:
+def test_only_lti11_and_testing_know_the_protocol_library(module: Path) -> None:
     uses_oauthlib = any(
         name.split(".")[0] == "oauthlib" for name in imported(module, module.read_text())
     )
-    assert not uses_oauthlib or room_of(module) in {"oauth", "testing"}
+    assert not uses_oauthlib or room_of(module) in {"lti11", "testing"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

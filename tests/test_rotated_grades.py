@@ -11,9 +11,9 @@ from django.test import Client
 from django.utils import timezone
 
 from lti_provider.exceptions import ScoreNotRead
+from lti_provider.grades import deliver_due, read_score
+from lti_provider.lti11.outcomes import send_score
 from lti_provider.models import LtiConsumer, LtiResult, LtiServiceBreaker
-from lti_provider.outcomes import deliver_due, read_score
-from lti_provider.outcomes.sending import send_score
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope, ok, signature_holds
 from tests.test_admin import form_of

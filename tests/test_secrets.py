@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lti_provider.exceptions import SecretUnreadable
+from lti_provider.lti11.outcomes import send_score
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, Verdict
 from lti_provider.models.attempt import describe_reason
 from lti_provider.models.secret import PREFIX, decrypt, encrypt
-from lti_provider.outcomes.sending import send_score
 from lti_provider.status import Level
 from lti_provider.testing import FakeLms, sign_launch
 

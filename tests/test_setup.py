@@ -18,12 +18,12 @@ from django.utils import timezone
 
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.exceptions import EmailMissing
+from lti_provider.lti11.trial_launch import TrialLaunch
 from lti_provider.message import Role
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, LtiUser
 from lti_provider.products import PRODUCTS, get_email_setting
 from lti_provider.status import Level, RecentLaunches, get_status_lines
 from lti_provider.testing import PROFILES, FakeLms
-from lti_provider.trial_launch import TrialLaunch
 from tests.scale import fill
 
 pytestmark = pytest.mark.django_db

@@ -12,9 +12,9 @@ import django
 import pytest
 from django.db import connection
 
+from lti_provider.grades import background, deliver_due
+from lti_provider.grades import delivery as delivery_module
 from lti_provider.models import LtiConsumer, LtiResult
-from lti_provider.outcomes import background, deliver_due
-from lti_provider.outcomes import delivery as delivery_module
 from lti_provider.signals import score_submitted
 from tests.test_delivery import many
 from tests.waiting import PATIENCE, wait_until
@@ -112,8 +112,8 @@ def test_nothing_happens_in_the_background_by_default(result, gradebook):
 
 
 def test_the_background_survives_its_failures(result, gradebook, settings, monkeypatch, caplog):
-    from lti_provider.outcomes import background as instance
-    from lti_provider.outcomes.background import Background
+    from lti_provider.grades import background as instance
+    from lti_provider.grades.background import Background
 
     def fail(**_options):
         raise RuntimeError

@@ -16,11 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
+from lti_provider.lti11.trial_launch import ROLES, TRY_IT, TrialLaunch, find_target
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.pages import render_page
 from lti_provider.products import PRODUCTS, LmsProduct
 from lti_provider.status import RecentLaunches, StatusLine, get_status_lines
-from lti_provider.trial_launch import ROLES, TRY_IT, TrialLaunch, find_target
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin

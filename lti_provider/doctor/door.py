@@ -26,10 +26,10 @@ from lti_provider.exceptions import (
     ReplayedLaunch,
     TargetNotLaunchable,
 )
+from lti_provider.lti11.trial_launch import DOCTOR, TrialLaunch
 from lti_provider.message import Role
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.sessions import LAUNCH_PARAMETER
-from lti_provider.trial_launch import DOCTOR, TrialLaunch
 
 _LMS = "https://lti-doctor.invalid"
 _REDIRECTS_FOLLOWED = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext_lazy as _
@@ -52,6 +52,14 @@ REASONS: dict[str, str | _StrPromise] = {
     "given_up": _("Somebody here gave up sending it."),
     "internal_error": _("Something went wrong on this site; its log has more."),
 }
+
+
+class Operation(StrEnum):
+    """A request to the gradebook."""
+
+    REPLACE = "replace"
+    READ = "read"
+    DELETE = "delete"
 
 
 class Verdict(Enum):

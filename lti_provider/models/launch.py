@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -368,7 +367,3 @@ class LtiLaunch(models.Model):
     def delete_score(self) -> LtiResult | None:
         """``LtiResult.delete_score`` for this person and activity; None as for a score."""
         return None if self.result is None else self.result.delete_score()
-
-    def read_score(self) -> Decimal | None:
-        """``LtiResult.read_score`` for this person and activity; None as for a score."""
-        return None if self.result is None else self.result.read_score()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import IntegrityError, models, router, transaction
 from django.db.models import Case, F, Value, When
@@ -18,16 +17,15 @@ from django.utils.translation import gettext_lazy as _
 from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
 from lti_provider.message import LaunchMessage
-from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Verdict, describe_reason
+from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Operation, Verdict, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.models.score import DECIMALS, Number, normalize_score
+from lti_provider.models.score import DECIMALS, Number, is_sendable_text, normalize_score
 from lti_provider.models.user import LtiUser
 from lti_provider.origins import get_host
-from lti_provider.outcome_xml import Operation, is_xml_text
 from lti_provider.signals import score_submitted
 
 if TYPE_CHECKING:
@@ -324,9 +322,6 @@ class LtiResult(models.Model):
         related_name="lti_results",
     )
 
-    #: Asks the LMS; ``apps`` sets it, since tables know no network.
-    reader: ClassVar[Callable[[LtiResult], Decimal | None]]
-
     objects = LtiResultQuerySet.as_manager()
 
     class Meta:
@@ -369,7 +364,7 @@ class LtiResult(models.Model):
         """
         score = normalize_score(given, maximum)
         offered = {"url": submission_url or "", "text": submission_text or ""}
-        if not all(map(is_xml_text, offered.values())):
+        if not all(map(is_sendable_text, offered.values())):
             raise InvalidScore("The text or URL has control characters, which XML cannot carry.")
         taken = [name for name in self.accepts.split(",") if offered.get(name)]
         name = taken[0] if taken else ""
@@ -378,14 +373,6 @@ class LtiResult(models.Model):
     def delete_score(self) -> Self:
         """Take the grade out of the gradebook; like a score, and as safely (LTI 1.1 §6.1.3)."""
         return self._submit(None, data_name="", data="")
-
-    def read_score(self) -> Decimal | None:
-        """Ask the LMS now which score it has, None for no grade (LTI 1.1 §6.1.2).
-
-        It takes as long as the LMS does, up to ``LTI_PROVIDER_GRADE_TIMEOUT``: call it outside of
-        transactions. Raises ScoreNotRead.
-        """
-        return type(self).reader(self)
 
     def _submit(self, score: Decimal | None, *, data_name: str, data: str) -> Self:
         alias = router.db_for_write(type(self), instance=self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -11,6 +12,9 @@ from lti_provider.exceptions import InvalidScore
 
 #: LMSs take four to six decimals.
 DECIMALS = 6
+
+# What XML 1.0 §2.2 has no place for, surrogates included; nobody reads the rest in JSON either.
+_UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Number = int | float | Decimal | Fraction
 
@@ -24,6 +28,11 @@ def normalize_score(given: Number, maximum: Number = 1) -> Decimal:
         raise InvalidScore(f"A score has to be from 0 to {maximum}, not {given}.")
     nearest = math.floor(points / whole * 10**DECIMALS + Fraction(1, 2))
     return Decimal(nearest).scaleb(-DECIMALS)
+
+
+def is_sendable_text(text: str) -> bool:
+    """Whether every gradebook can be sent ``text``: without control characters."""
+    return _UNSENDABLE.search(text) is None
 
 
 def _parse_number(number: Any, name: str) -> Fraction:

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 from django.test import Client
 from django.urls import reverse
 
+from lti_provider.lti11 import sign_launch
 from lti_provider.models import LtiConsumer
-from lti_provider.oauth import sign_launch
 from lti_provider.testing.profiles import PROFILES
 
 _FORM = "application/x-www-form-urlencoded"

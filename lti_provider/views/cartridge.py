@@ -9,8 +9,8 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
-from lti_provider.cartridge import MEDIA_TYPE, Cartridge, Option
 from lti_provider.conf import conf
+from lti_provider.lti11.cartridge import MEDIA_TYPE, Cartridge, Option
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.target import is_launchable
 

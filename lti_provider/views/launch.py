@@ -20,8 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import frames, oauth
-from lti_provider.cartridge import Cartridge
+from lti_provider import frames, lti11
 from lti_provider.conf import conf
 from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
@@ -32,13 +31,14 @@ from lti_provider.exceptions import (
     UnexpectedOrigin,
     UserAccountRequired,
 )
+from lti_provider.lti11.cartridge import Cartridge
+from lti_provider.lti11.trial_launch import is_trial_launch
 from lti_provider.message import LaunchMessage, Pairs, is_lti_name
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.models.commit import commit
 from lti_provider.origins import add_query, is_under
 from lti_provider.pages import render_page
 from lti_provider.signals import is_from_site
-from lti_provider.trial_launch import is_trial_launch
 from lti_provider.views.cartridge import get_site_cartridge, render_cartridge
 from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
@@ -71,7 +71,7 @@ class LaunchView(DecoratedView):
     consumer: LtiConsumer
     message: LaunchMessage
     query: Pairs
-    verified: oauth.VerifiedRequest | None = None
+    verified: lti11.VerifiedRequest | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -98,7 +98,7 @@ class LaunchView(DecoratedView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Verify the launch, store it, and redirect to ``enter``."""
         try:
-            verified = oauth.verify(request)
+            verified = lti11.verify(request)
             self.consumer, self.query = verified.consumer, verified.form.query
             self.message, self.verified = LaunchMessage(verified.pairs), verified
             launch, handle = self._accept(verified)
@@ -141,7 +141,7 @@ class LaunchView(DecoratedView):
             )
         return escape_uri_path(get_script_prefix() + target)
 
-    def _accept(self, verified: oauth.VerifiedRequest) -> tuple[LtiLaunch, str]:
+    def _accept(self, verified: lti11.VerifiedRequest) -> tuple[LtiLaunch, str]:
         message = LaunchMessage.parse(verified.pairs)
         installation = self._find_installation(message)
         foreign_origin = self._find_foreign_origin(message)
@@ -174,7 +174,7 @@ class LaunchView(DecoratedView):
         return accepted
 
     def _record_use(
-        self, verified: oauth.VerifiedRequest, installation: LtiInstallation | None
+        self, verified: lti11.VerifiedRequest, installation: LtiInstallation | None
     ) -> None:
         self.consumer.record_secret_use(verified.signed_with)
         if installation is not None:

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import translation
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import oauth
+from lti_provider import lti11
 from lti_provider.exceptions import (
     ConnectionRefused,
     InvalidSignature,
@@ -81,7 +81,7 @@ def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
     if message is not None and message.is_selection:
         # The only one that comes after the consumer's own policy.
         may_sign = isinstance(refusal, UnsupportedMessageType)
-        if back and may_sign and oauth.may_sign_for(back):
+        if back and may_sign and lti11.may_sign_for(back):
             return _select_nothing(refusal, message, back)
         # Nothing but a signed selection is understood there.
         back = None
@@ -99,7 +99,7 @@ def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
 def _select_nothing(refusal: LaunchRefused, message: LaunchMessage, url: str) -> HttpResponse:
     consumer: LtiConsumer = refusal.consumer
     text = str(refusal.public_text)[:_MESSAGE_LENGTH]
-    pairs = oauth.sign_empty_selection(
+    pairs = lti11.sign_empty_selection(
         url,
         refusal.form.body,
         text=text,
@@ -138,7 +138,7 @@ def _describe(request: HttpRequest, refusal: LaunchRefused) -> dict[str, Any]:
         kept = refusal.message.without_personal_data(refusal.consumer.personal_data_kept)
         details["message_pairs"] = kept.pairs
     if isinstance(refusal, InvalidSignature):
-        diagnosis = oauth.diagnose(request, refusal.form, refusal.consumer)
+        diagnosis = lti11.diagnose(request, refusal.form, refusal.consumer)
         refusal.with_details(hint=diagnosis.cause)
         details["base_string"] = diagnosis.base_string
     return details

@@ -11,8 +11,8 @@ if __name__ == "__main__":
     from django.core.management import call_command
     from django.test import Client
 
+    from lti_provider.grades import deliver_due
     from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser
-    from lti_provider.outcomes import deliver_due
     from lti_provider.testing import PROFILES, FakeLms
     from tests.lms_service import Gradebook
 

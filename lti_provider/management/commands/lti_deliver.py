@@ -11,9 +11,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import Error
 
+from lti_provider.grades import Deliverer, DeliveryReport
+from lti_provider.grades.delivery import WORKERS
 from lti_provider.models import LtiResult
-from lti_provider.outcomes import Deliverer, DeliveryReport
-from lti_provider.outcomes.delivery import WORKERS
 
 
 class Command(BaseCommand):

@@ -24,9 +24,9 @@ from lti_provider.doctor import (
     examine_door,
     temporary_consumer,
 )
+from lti_provider.lti11.trial_launch import find_target
 from lti_provider.management.consumer import find_consumer
 from lti_provider.status import Level
-from lti_provider.trial_launch import find_target
 
 _EXIT_STATUS = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
 

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.lti11.signing import sign_launch
 from lti_provider.message import Pairs, is_lti_name
-from lti_provider.oauth.launch import sign_launch
 
 _NOTHING = json.dumps(
     {"@context": "http://purl.imsglobal.org/ctx/lti/v1/ContentItem", "@graph": []}

@@ -28,7 +28,7 @@ from lti_provider.models import (
     Verdict,
 )
 from lti_provider.models.service_host import HostBusy
-from lti_provider.outcomes.sending import send_score
+from lti_provider.protocols import get_sender
 from lti_provider.signals import score_delivered, score_failed
 
 logger = logging.getLogger("lti_provider")
@@ -214,7 +214,7 @@ class Deliverer:
             # The last request ends one timeout before the lease does.
             if self._stopping.is_set() or time.monotonic() > running.started + conf.grade_timeout:
                 break
-            attempt = send_score(result)
+            attempt = get_sender(result).send_score(result)
             self._messages.put(_WorkerMessage(running, result, attempt))
             if attempt.host_answered is False or attempt.retry_after is not None:
                 break

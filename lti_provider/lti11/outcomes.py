@@ -16,20 +16,19 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.conf import conf
 from lti_provider.egress import EgressError, Forbidden, HttpAnswer, request
 from lti_provider.exceptions import ScoreNotRead
-from lti_provider.models import Attempt, LtiResult, Verdict
-from lti_provider.models.attempt import UNAUTHORIZED, describe_reason
-from lti_provider.models.result import ANSWER_LENGTH
-from lti_provider.oauth import authorization
-from lti_provider.outcome_xml import (
+from lti_provider.lti11 import authorization
+from lti_provider.lti11.outcome_xml import (
     CodeMajor,
     NotAnOutcome,
     NotAScore,
     NotXml,
-    Operation,
     OutcomeAnswer,
     build_request,
     parse_answer,
 )
+from lti_provider.models import Attempt, LtiResult, Verdict
+from lti_provider.models.attempt import UNAUTHORIZED, Operation, describe_reason
+from lti_provider.models.result import ANSWER_LENGTH
 
 logger = logging.getLogger("lti_provider")
 

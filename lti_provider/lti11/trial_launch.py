@@ -13,11 +13,11 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
+from lti_provider.lti11 import sign_launch
 from lti_provider.message import LaunchMessage, Pairs, Role
 from lti_provider.models import LtiConsumer
-from lti_provider.oauth import sign_launch
 
-_SALT = "lti_provider.trial_launch"
+_SALT = "lti_provider.lti11.trial_launch"
 
 #: Who launches, and what their course and person are called.
 TRY_IT = "Try it"

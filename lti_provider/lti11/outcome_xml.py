@@ -18,6 +18,9 @@ from xml.etree.ElementTree import (
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
+from lti_provider.models.attempt import Operation
+from lti_provider.models.score import is_sendable_text
+
 NAMESPACE = "http://www.imsglobal.org/services/ltiv1p1/xsd/imsoms_v1p0"
 
 _DEPTH = 32
@@ -25,16 +28,6 @@ _DEPTH = 32
 _NUMBER = re.compile(r"[+-]?[0-9]{0,9}\.?[0-9]{0,30}(E[+-]?[0-9]{1,2})?", re.IGNORECASE)
 _STATUS = "imsx_POXHeader/imsx_POXResponseHeaderInfo/imsx_statusInfo"
 _SCORE = "imsx_POXBody/readResultResponse/result/resultScore/textString"
-# What XML 1.0 §2.2 has no place for, surrogates included.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-class Operation(StrEnum):
-    """A request to the gradebook."""
-
-    REPLACE = "replace"
-    READ = "read"
-    DELETE = "delete"
 
 
 class CodeMajor(StrEnum):
@@ -79,11 +72,6 @@ class OutcomeAnswer:
             raise NotAScore(self.score_text) from None
 
 
-def is_xml_text(text: str) -> bool:
-    """Whether XML 1.0 can carry ``text``."""
-    return _NOT_XML.search(text) is None
-
-
 def format_score(score: Decimal) -> str:
     """A decimal with a point, without exponent: 0.0, 0.85, 1.0 (LTI 1.1 §6.1.1)."""
     text = f"{score:f}"
@@ -103,7 +91,7 @@ def build_request(
 
     The sourcedid comes out of any XML parser as it went in. Raises NotXml.
     """
-    if not is_xml_text(sourcedid):
+    if not is_sendable_text(sourcedid):
         raise NotXml(sourcedid)
     envelope = Element("imsx_POXEnvelopeRequest", xmlns=NAMESPACE)
     info = _add_elements(envelope, "imsx_POXHeader", "imsx_POXRequestHeaderInfo")

@@ -15,11 +15,11 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.lti11.form import LaunchForm
+from lti_provider.lti11.signature import base_string, sign
 from lti_provider.message import Pairs, is_personal_name
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.models.secret import decrypt_all
-from lti_provider.oauth.form import LaunchForm
-from lti_provider.oauth.signature import base_string, sign
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

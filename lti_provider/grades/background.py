@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections
 
 from lti_provider.conf import conf
-from lti_provider.outcomes.delivery import deliver_due
+from lti_provider.grades.delivery import deliver_due
 
 logger = logging.getLogger("lti_provider")
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider.oauth.signature import base_string, sign
+from lti_provider.lti11.signature import base_string, sign
 
 
 @sensitive_variables()

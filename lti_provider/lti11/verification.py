@@ -24,11 +24,11 @@ from lti_provider.exceptions import (
     VerifiedLaunchRefused,
     WeakSignatureMethod,
 )
+from lti_provider.lti11.form import LaunchForm, read_form
+from lti_provider.lti11.signature import METHODS, base_string, sign
 from lti_provider.message import LaunchMessage, Pairs
 from lti_provider.models import LtiConsumer
 from lti_provider.models.secret import decrypt_all
-from lti_provider.oauth.form import LaunchForm, read_form
-from lti_provider.oauth.signature import METHODS, base_string, sign
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
