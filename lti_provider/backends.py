@@ -102,7 +102,7 @@ class LtiBackend(BaseBackend):
         """
         model = get_user_model()
         name = model.get_email_field_name()
-        sent = _normalize_email(launch.message.email)
+        sent = _normalize_email(launch.message.person.email)
         if not sent or not _has_field(model, name):
             return None
         # Letters beyond ASCII are compared here: no two databases fold them alike.
@@ -134,7 +134,7 @@ class LtiBackend(BaseBackend):
             raise AlreadyConnected
         if launch.lti_consumer.account_match == LtiConsumer.AccountMatch.ANY:
             return
-        if not launch.message.email:
+        if not launch.message.person.email:
             raise EmailMissing
         account = self.find_account(launch)
         if account is None or account.pk != user.pk:
@@ -182,7 +182,7 @@ class LtiBackend(BaseBackend):
     def _create_lti_user(self, launch: LtiLaunch) -> LtiUser:
         lti_user = LtiUser(
             lti_consumer=launch.lti_consumer,
-            lti_user_id=launch.message.user_id,
+            lti_user_id=launch.message.person.user_id,
             lti_user_digest=launch.user_digest,
         )
         alias = router.db_for_write(LtiUser)
@@ -280,11 +280,11 @@ def _get_personal_data(user: AbstractBaseUser, launch: LtiLaunch) -> dict[str, s
     sent: dict[str, str] = {}
     if kept is not PersonalData.NONE:
         sent |= {
-            "first_name": launch.message.given_name,
-            "last_name": launch.message.family_name,
+            "first_name": launch.message.person.given_name,
+            "last_name": launch.message.person.family_name,
         }
     if kept is PersonalData.NAME_EMAIL:
-        sent[user.get_email_field_name()] = launch.message.email
+        sent[user.get_email_field_name()] = launch.message.person.email
     return sent
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
+from lti_provider.protocols import is_launch
+
 
 class LaunchReporterFilter(SafeExceptionReporterFilter):
     """Hides all that was posted, and variables that are marked as sensitive, in DEBUG too."""
@@ -21,6 +23,6 @@ class LaunchReporterFilter(SafeExceptionReporterFilter):
 
 def get_filter(request: HttpRequest) -> SafeExceptionReporterFilter:
     """The filter of a request that does not reach our views, such as one of a wrong host."""
-    if "oauth_consumer_key" in request.POST:
+    if is_launch(request):
         return LaunchReporterFilter()
     return get_default_exception_reporter_filter()

@@ -64,13 +64,13 @@ class LaunchRefused(Exception):
     public_text: str | _StrPromise = _("This activity could not be opened.")
     hint: str | _StrPromise = ""
 
-    #: What was known when the launch was refused: the LtiConsumer that the key names, the form
-    #: as it was read, and, only once the signature held, the LaunchMessage, which of the consumer's
-    #: secrets made it, and a browser's Origin that is not known to be the LMS's.
+    #: What was known when the launch was refused: the LtiConsumer that the request names, what
+    #: ``protocols.explain`` reads and, only once the signature held, the LaunchMessage, the answer
+    #: that the LMS takes in place of a page, and a browser's Origin that is not known to be its.
     consumer: Any = None
-    form: Any = None
+    evidence: Any = None
     message: Any = None
-    signed_with: Any = None
+    reply: Any = None
     foreign_origin: str = ""
 
     def __init__(self, hint: str | _StrPromise = "") -> None:
@@ -152,7 +152,7 @@ class VerifiedLaunchRefused(LaunchRefused):
 
 
 class StaleTimestamp(VerifiedLaunchRefused):
-    """``oauth_timestamp`` is outside the consumer's window (RFC 5849 §3.3)."""
+    """The launch's time is outside the consumer's window (RFC 5849 §3.3)."""
 
     code = "stale_timestamp"
     status = 401
@@ -199,7 +199,7 @@ class WeakSignatureMethod(ReturnableRefusal):
 
 
 class UnsupportedMessageType(ReturnableRefusal):
-    """Not ``basic-lti-launch-request`` (LTI 1.1 §3)."""
+    """Not a launch (LTI 1.1 §3)."""
 
     code = "unsupported_message_type"
     status = 400
@@ -280,7 +280,7 @@ class ConnectionRefused(LaunchRefused):
 
 
 class EmailMissing(ConnectionRefused):
-    """The LMS did not send ``lis_person_contact_email_primary``."""
+    """The LMS did not send the person's e-mail address."""
 
     code = "email_missing"
     public_text = _(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
-from urllib.parse import parse_qsl, unquote
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
@@ -19,7 +18,7 @@ from lti_provider.models.connection import LtiConnectionEvent
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import digest
 from lti_provider.models.installation import LtiInstallation
-from lti_provider.models.launch import LtiLaunch
+from lti_provider.models.launch import LtiLaunch, LtiLaunchQuerySet
 from lti_provider.models.result import LtiResult, anonymized_digest
 from lti_provider.models.user import LtiUser, is_made_by_launch
 
@@ -164,53 +163,36 @@ class Launches(PersonalDataSource):
                 "entered_at": launch.entered_at,
                 "target": launch.target,
                 "launch_url": launch.launch_url,
-                "message": dict(launch.message.pairs),
+                "message": launch.message.to_json(),
                 "foreign_origin": launch.foreign_origin,
                 "refusal": launch.refusal_code,
-                "signature_base_string": launch.base_string,
+                "signed_text": launch.signed_text,
             }
-            for launch in (*self._find_accepted(person), *self._find_refused(person))
+            for launch in self._find(person)
         ]
 
     def erase(self, person: DataSubject, keep_account: bool) -> int:
-        refused = [launch.pk for launch in self._find_refused(person)]
-        LtiLaunch.objects.filter(pk__in=refused).delete()
+        refused = self._find(person).refused().delete()[0]
         # These rows stay: the nonce in them refuses a replay.
-        emptied = self._find_accepted(person).update(
+        emptied = self._find(person).update(
             user_digest="",
             link_digest="",
             handle_digest=None,
-            message_pairs=[],
-            personal_pairs=None,
+            stored_message={},
+            stored_identity=None,
             target="",
             launch_url="",
             foreign_origin="",
             # Nobody can claim it any more, who has read it already either.
             entered_at=Coalesce("entered_at", Now()),
         )
-        return len(refused) + emptied
+        return refused + emptied
 
-    def _find_accepted(self, person: DataSubject) -> models.QuerySet[LtiLaunch]:
+    def _find(self, person: DataSubject) -> LtiLaunchQuerySet:
         whose = models.Q(pk__in=[])
         for each in person.identities:
             whose |= models.Q(lti_consumer=each.consumer, user_digest=each.lti_user_digest)
         return LtiLaunch.objects.filter(whose).select_related("lti_consumer").order_by("pk")
-
-    def _find_refused(self, person: DataSubject) -> Iterator[LtiLaunch]:
-        # Of each consumer and code a bounded number is kept.
-        for each in person.identities:
-            if not each.lti_user_id:
-                continue
-            refused = LtiLaunch.objects.refused().filter(lti_consumer=each.consumer)
-            for launch in refused.select_related("lti_consumer").order_by("pk"):
-                if each.lti_user_id in (launch.message.user_id, *_parse_user_ids(launch)):
-                    yield launch
-
-
-def _parse_user_ids(launch: LtiLaunch) -> list[str]:
-    parameters = launch.base_string.rpartition("&")[2]
-    pairs = parse_qsl(unquote(parameters), keep_blank_values=True, max_num_fields=None)
-    return [value for name, value in pairs if name == "user_id"]
 
 
 class Results(PersonalDataSource):

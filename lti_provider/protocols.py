@@ -1,12 +1,16 @@
-"""Which dialect of LTI: the only room that knows its wing."""
+"""Which dialect of LTI a request or a grade speaks: the only room that knows the wings."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Protocol
 
+from django.http import HttpRequest
+
+from lti_provider import lti11
+from lti_provider.exceptions import LaunchRefused
 from lti_provider.lti11 import outcomes
-from lti_provider.models import Attempt, LtiResult
+from lti_provider.models import Attempt, Explanation, LtiResult, VerifiedLaunch
 
 
 class Sender(Protocol):
@@ -17,6 +21,21 @@ class Sender(Protocol):
 
     def read_score(self, result: LtiResult) -> Decimal | None:
         """Ask the LMS for a result's score. Raises ScoreNotRead."""
+
+
+def is_launch(request: HttpRequest) -> bool:
+    """Whether a request looks like a launch, so that what was posted is nobody else's to see."""
+    return lti11.is_launch(request)
+
+
+def verify(request: HttpRequest) -> VerifiedLaunch:
+    """The launch of a request whose signature holds. Raises LaunchRefused; nothing is written."""
+    return lti11.verify(request)
+
+
+def explain(refusal: LaunchRefused) -> Explanation:
+    """What the launch log says of a refused request; its ``evidence`` is the wing's."""
+    return Explanation() if refusal.evidence is None else lti11.explain(refusal)
 
 
 def get_sender(result: LtiResult) -> Sender:

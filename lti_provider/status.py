@@ -21,7 +21,6 @@ from lti_provider.exceptions import (
     SecretUnreadable,
     StaleTimestamp,
 )
-from lti_provider.lti11.trial_launch import get_trial_user_ids
 from lti_provider.models import LtiConsumer, LtiLaunch
 
 if TYPE_CHECKING:
@@ -61,12 +60,11 @@ class RecentLaunches:
     @classmethod
     def for_consumer(cls, consumer: LtiConsumer) -> RecentLaunches:
         """Read the last accepted launch and the last refusal of each code, trial launches aside."""
-        own = get_trial_user_ids(consumer)
         newest = LtiLaunch.objects.newest_refusals(consumer)
-        refused = [launch for launch in newest.values() if launch.message.user_id not in own]
+        refused = [launch for launch in newest.values() if not launch.is_trial]
         return cls(
             consumer,
-            LtiLaunch.objects.newest(consumer, but=own),
+            LtiLaunch.objects.newest(consumer),
             max(refused, key=lambda launch: launch.pk, default=None),
             newest.get(OtherInstallation.code),
         )
@@ -162,9 +160,9 @@ def _describe_installations(recent: RecentLaunches) -> Iterator[StatusLine]:
     text = ", ".join(known) or _("None named yet.")
     yield StatusLine(name="installation", label=_("Installation"), text=text)
     other = recent.other_installation
-    if other is None or recent.consumer.find_installation(other.message.instance_guid):
+    if other is None or recent.consumer.find_installation(other.message.installation.guid):
         return
-    seen = other.message.instance_guid
+    seen = other.message.installation.guid
     yield StatusLine(
         name="other_installation",
         label=_("Another installation"),

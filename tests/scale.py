@@ -36,17 +36,17 @@ SQL = (
     """,
     """
     INSERT INTO lti_provider_ltilaunch (lti_consumer_id, received_at, entered_at, nonce_digest,
-        nonce_expires_at, handle_digest, user_digest, link_digest, message_pairs,
-        connection_refusal_code, target, refusal_code, refusal_hint, launch_url, base_string,
-        foreign_origin, signed_with, session_epoch)
+        nonce_expires_at, handle_digest, user_digest, link_digest, stored_message,
+        connection_refusal_code, target, refusal_code, refusal_hint, launch_url, signed_text,
+        foreign_origin, signed_with, session_epoch, is_trial)
     SELECT %(first)s + mod(n, %(consumers)s), now() - n * interval '1 s', now(),
            encode(sha256(('n' || n)::bytea), 'hex'), now(),
            encode(sha256(('h' || n)::bytea), 'hex'),
            encode(sha256((1 + mod(n - 1, %(people)s))::text::bytea), 'hex'),
            encode(sha256((1 + mod(n - 1, %(places)s))::text::bytea), 'hex'),
-           '[["user_id", "1"], ["resource_link_id", "1"]]', '', '/content/',
+           '{"version": 1, "person": {"user_id": "1"}}', '', '/content/',
            CASE WHEN mod(n, 101) = 0 THEN 'stale_timestamp' ELSE '' END, '', '', '', '',
-           'current', 0
+           'current', 0, false
     FROM generate_series(1, %(launches)s) n
     """,
     """

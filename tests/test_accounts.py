@@ -104,10 +104,10 @@ def test_once_it_is_entered_a_launch_has_no_name_and_no_address_in_memory_either
     assert course.look_again(ask_page).status_code == 200
 
     (launched,) = (each["launch"] for each in heard)
-    assert launched.personal_pairs is None
-    assert launched.message.user_id
-    assert (launched.message.full_name, launched.message.email) == ("", "")
-    assert not launched.message.identity_pairs
+    assert launched.stored_identity is None
+    assert launched.message.person.user_id
+    assert (launched.message.person.full_name, launched.message.person.email) == ("", "")
+    assert not launched.message.identity
 
 
 def test_all_pages_of_connecting_call_the_lms_what_the_site_calls_it(course, window, lms, robin):
@@ -744,7 +744,7 @@ class Overtaken(LtiBackend):
 
     def may_connect(self, user, launch):
         super().may_connect(user, launch)
-        person = (launch.message.user_id, launch.user_digest)
+        person = (launch.message.person.user_id, launch.user_digest)
         LtiUser.objects.connect(launch.lti_consumer, *person, user, None)
 
 
@@ -774,7 +774,7 @@ class OvertakenByAnother(LtiBackend):
 
     def may_connect(self, user, launch):
         super().may_connect(user, launch)
-        person = (launch.message.user_id, launch.user_digest)
+        person = (launch.message.person.user_id, launch.user_digest)
         faster = get_user_model().objects.get(username="kim")
         LtiUser.objects.connect(launch.lti_consumer, *person, faster, None)
 
@@ -841,25 +841,25 @@ def test_a_site_without_the_backend_is_told_what_to_add(settings):
 
 def personal(launch: LtiLaunch) -> list[str]:
     launch.refresh_from_db()
-    return [value for _name, value in launch.personal_pairs or ()]
+    return [*(launch.stored_identity or {}).values()]
 
 
 def test_names_and_address_are_kept_while_a_launch_waits_and_no_longer(course, window, robin):
     ask = course.open()
     launch = LtiLaunch.objects.get()
     assert SENT in personal(launch)
-    assert SENT not in repr(launch.message_pairs)
+    assert SENT not in repr(launch.stored_message)
     window.press(to_confirmation(window, ask, "robin"), "confirm")
     course.look_again(ask)
     assert personal(launch) == []
-    assert launch.personal_pairs is None
+    assert launch.stored_identity is None
 
 
 def test_without_the_flag_they_are_never_kept(lms):
     lms.consumer.require_user_account = False
     lms.consumer.save()
     lms.post(Client(), "/content/")
-    assert LtiLaunch.objects.get().personal_pairs is None
+    assert LtiLaunch.objects.get().stored_identity is None
 
 
 def test_they_are_forgotten_when_the_launch_is_too_old(course, capsys):
@@ -879,8 +879,8 @@ def test_what_a_launch_shows_of_a_person_is_gone_from_request_lti(lms, course, w
     ask = course.open()
     window.press(to_confirmation(window, ask, "robin"), "confirm")
     launch = course.look_again(ask).wsgi_request.lti
-    assert launch.message.email == ""
-    assert launch.message.full_name == ""
+    assert launch.message.person.email == ""
+    assert launch.message.person.full_name == ""
 
 
 # The waiting page

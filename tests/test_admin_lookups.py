@@ -81,7 +81,7 @@ def test_no_list_can_be_asked_for_what_it_does_not_show(viewer, lms, caplog, mod
         ("lticonsumer", "consumer_secret__startswith"),
         ("lticonsumer", "previous_secret__startswith"),
         ("ltiresult", "lti_consumer__consumer_secret__startswith"),
-        ("ltilaunch", "personal_pairs__icontains"),
+        ("ltilaunch", "stored_identity__icontains"),
         ("ltiuser", "user__password__startswith"),
     ],
 )

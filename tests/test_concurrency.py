@@ -179,7 +179,7 @@ def test_first_launches_of_two_installations_at_once_learn_one(crowd, lms):
     learned = lms.consumer.instance_guid
     assert learned in ("installation 0", "installation 1")
     accepted = LtiLaunch.objects.accepted()
-    assert {launch.message.instance_guid for launch in accepted} == {learned}
+    assert {launch.message.installation.guid for launch in accepted} == {learned}
     assert accepted.count() == AT_ONCE // 2
 
 

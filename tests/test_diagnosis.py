@@ -167,9 +167,9 @@ def test_the_log_shows_what_was_computed(hint):
     refused = LtiLaunch.objects.refused().get()
     assert refused.launch_url == "http://testserver/lti/launch/"
     assert refused.clock_difference in (-1, 0, 1)
-    assert refused.base_string.startswith("POST&http%3A%2F%2Ftestserver%2Flti%2Flaunch%2F&")
-    assert "context_title%3DAlg%25C3%25A8bre%2520%2526%2520co" in refused.base_string
-    assert "oauth_signature%3D" not in refused.base_string
+    assert refused.signed_text.startswith("POST&http%3A%2F%2Ftestserver%2Flti%2Flaunch%2F&")
+    assert "context_title%3DAlg%25C3%25A8bre%2520%2526%2520co" in refused.signed_text
+    assert "oauth_signature%3D" not in refused.signed_text
 
 
 PERSONAL = {
@@ -192,7 +192,7 @@ def test_personal_data_of_an_unverified_base_string_is_masked(hint, policy):
 
     hint(secret="another", **PERSONAL)
 
-    base_string = LtiLaunch.objects.refused().get().base_string
+    base_string = LtiLaunch.objects.refused().get().signed_text
     assert "anary" not in base_string
     assert "lis_person_name_full%3D%252A" in base_string
     assert "%26mail%3D%252A" in base_string
@@ -210,7 +210,7 @@ def test_the_secret_and_the_right_signature_are_nowhere_in_the_log(hint):
 def test_the_base_string_is_bounded(hint):
     hint(secret="another", custom_text="x" * 60_000)
 
-    assert len(LtiLaunch.objects.refused().get().base_string) == 8000
+    assert len(LtiLaunch.objects.refused().get().signed_text) == 8000
 
 
 def test_few_other_consumers_are_tried(hint):

@@ -212,7 +212,12 @@ def test_the_longest_identifiers_are_kept_whole(lms, name):
     longest = "😀" * 254
     first = launch(lms, **{name: longest + "a"})
     second = launch(lms, **{name: longest + "b"})
-    assert (first.message.get(name), second.message.get(name)) == (longest + "a", longest + "b")
+    said = {
+        "user_id": lambda message: message.person.user_id,
+        "context_id": lambda message: message.context.id,
+        "resource_link_id": lambda message: message.resource_link.id,
+    }[name]
+    assert (said(first.message), said(second.message)) == (longest + "a", longest + "b")
     assert (first.lti_user == second.lti_user) is (name != "user_id")
     assert (first.resource_link == second.resource_link) is (name == "user_id")
 
@@ -316,12 +321,12 @@ def test_with_names_and_addresses_both_are_stored(mailing_lms):
 
 def test_what_is_not_kept_is_not_in_request_lti_either(lms, named_lms):
     kept_nothing = launch(lms, **CANARIES).message
-    assert kept_nothing.full_name == ""
-    assert kept_nothing.email == ""
+    assert kept_nothing.person.full_name == ""
+    assert kept_nothing.person.email == ""
     assert "canvas_user_login_id" not in kept_nothing.custom
     kept_names = launch(named_lms, **CANARIES).message
-    assert kept_names.full_name == "canary-full"
-    assert kept_names.email == ""
+    assert kept_names.person.full_name == "canary-full"
+    assert kept_names.person.email == ""
 
 
 def test_another_name_at_the_lms_is_another_name_here(mailing_lms):
@@ -396,13 +401,13 @@ def test_accounts_without_a_launch_keep_their_names(mailing_lms, django_user_mod
 class SchoolBackend(LtiBackend):
     def create_user(self, launch: LtiLaunch):
         user = super().create_user(launch)
-        user.username = f"pupil-{launch.message.user_id}"
+        user.username = f"pupil-{launch.message.person.user_id}"
         user.save()
         return user
 
     def update_user(self, user, launch: LtiLaunch) -> None:
         super().update_user(user, launch)
-        user.last_name = launch.message.get("context_title")
+        user.last_name = launch.message.context.title
         user.save(update_fields=["last_name"])
 
 

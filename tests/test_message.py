@@ -1,7 +1,9 @@
+import json
+from dataclasses import replace
+
 import pytest
 from django.test import RequestFactory
 
-from lti_provider import lti11
 from lti_provider.exceptions import (
     InvalidParameter,
     LaunchRefused,
@@ -9,12 +11,20 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
+from lti_provider.lti11.diagnosis import Evidence
 from lti_provider.lti11.form import read_form
+from lti_provider.lti11.parameters import check_launch, read_message
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
     RETURN_URL_LENGTH,
+    Context,
+    GradeService,
+    Installation,
     LaunchMessage,
+    Person,
     PersonalData,
+    Presentation,
+    ResourceLink,
     Role,
     RoleNamespace,
 )
@@ -27,17 +37,23 @@ LAUNCH = {
 }
 
 
+def parse(pairs):
+    pairs = tuple(pairs)
+    check_launch(pairs)
+    return read_message(pairs)
+
+
 def message(**fields):
-    return LaunchMessage.parse({**LAUNCH, **fields}.items())
+    return parse({**LAUNCH, **fields}.items())
 
 
 def roles(text):
     return {str(role) for role in message(roles=text).roles}
 
 
-CONTEXT = "urn:lti:role:ims/lis/"
-INSTITUTION = "urn:lti:instrole:ims/lis/"
-SYSTEM = "urn:lti:sysrole:ims/lis/"
+CONTEXT = ""
+INSTITUTION = "institution: "
+SYSTEM = "system: "
 
 
 @pytest.mark.parametrize(
@@ -188,7 +204,11 @@ def test_missing_names_are_derived_from_the_others(full, given, family, expected
     without_blanks = message(**{name: value for name, value in sent.items() if value})
 
     for found in (launched, without_blanks):
-        assert (found.full_name, found.given_name, found.family_name) == expected
+        assert (
+            found.person.full_name,
+            found.person.given_name,
+            found.person.family_name,
+        ) == expected
 
 
 @pytest.mark.parametrize(
@@ -304,18 +324,18 @@ UNACCEPTABLE = [
 def test_return_urls_that_are_followed(url, origin):
     launched = message(launch_presentation_return_url=url)
 
-    assert (launched.return_url, launched.return_origin) == (url, origin)
+    assert (launched.presentation.return_url, launched.return_origin) == (url, origin)
 
 
 @pytest.mark.parametrize("url", UNACCEPTABLE)
 def test_return_urls_that_are_not(url):
     launched = message(launch_presentation_return_url=url)
 
-    assert (launched.return_url, launched.return_origin) == (None, None)
+    assert (launched.presentation.return_url, launched.return_origin) == (None, None)
 
 
 def test_a_launch_does_not_return_to_the_url_of_a_content_selection():
-    assert message(content_item_return_url="https://lms.example/").return_url is None
+    assert message(content_item_return_url="https://lms.example/").presentation.return_url is None
 
 
 @pytest.mark.parametrize(
@@ -343,15 +363,15 @@ def test_what_is_no_launch_is_refused(changes, refusal):
 
 @pytest.mark.parametrize("version", ["LTI-1p0", "LTI-1p1", "LTI-1p2"])
 def test_every_version_of_lti_1_is_a_launch(version):
-    assert message(lti_version=version).resource_link_id == "r1"
+    assert message(lti_version=version).resource_link.id == "r1"
 
 
 def test_a_missing_and_an_empty_resource_link_have_hints_of_their_own():
     pairs = {**LAUNCH, "resource_link_id": ""}
     with pytest.raises(MissingResourceLink) as empty:
-        LaunchMessage.parse(pairs.items())
+        parse(pairs.items())
     with pytest.raises(MissingResourceLink) as missing:
-        LaunchMessage.parse(pair for pair in pairs.items() if pair[1])
+        parse(pair for pair in pairs.items() if pair[1])
 
     assert "but empty" in str(empty.value.hint)
     assert "did not send" in str(missing.value.hint)
@@ -362,80 +382,173 @@ def test_two_values_for_one_name_are_refused(name):
     pairs = [*LAUNCH.items(), (name, "one"), (name, "two")]
 
     with pytest.raises(InvalidParameter) as refused:
-        LaunchMessage.parse(pairs)
+        parse(pairs)
     assert name in str(refused.value.hint)
-    assert LaunchMessage.parse([*LAUNCH.items(), (name, "one"), (name, "one")]).get(name) == "one"
+    assert parse([*LAUNCH.items(), (name, "one"), (name, "one")]) == message(**{name: "one"})
 
 
 def test_an_identifier_of_the_longest_length_is_kept_whole():
     longest = "😀" * IDENTIFIER_LENGTH
 
-    assert message(user_id=longest).user_id == longest
+    assert message(user_id=longest).person.user_id == longest
 
 
 PERSONAL = {
     "lis_person_name_full": "Canary Name",
     "lis_person_name_given": "Canary",
     "lis_person_name_family": "Name",
-    "lis_person_name_middle": "Mid",
+    "lis_person_name_middle": "Mid-canary",
     "lis_person_contact_email_primary": "canary@lms.example",
-    "lis_person_contact_email_personal": "home@lms.example",
+    "lis_person_contact_email_personal": "home-canary@lms.example",
     "lis_person_sourcedid": "sis-canary",
-    "lis_person_phone_mobile": "+1",
+    "lis_person_phone_mobile": "+1-canary",
     "user_image": "https://lms.example/canary.png",
     "custom_canvas_user_login_id": "login-canary",
-    "ext_user_username": "canary",
-    "email": "other@lms.example",
+    "ext_user_username": "ext-canary",
+    "email": "other-canary@lms.example",
+    "role_scope_mentor": "other-canary",
 }
-IMPERSONAL = {
-    **LAUNCH,
-    "user_id": "u1",
-    "roles": "Learner",
-    "context_title": "Algebra",
-    "custom_page": "3",
-    "ext_outcome_data_values_accepted": "url",
-    "lis_result_sourcedid": "s1",
-    "launch_presentation_locale": "en",
-}
+NAME = {"full_name": "Canary Name", "given_name": "Canary", "family_name": "Name"}
 
 
 @pytest.mark.parametrize(
     ("policy", "kept"),
     [
-        (PersonalData.NONE, set()),
-        (PersonalData.NAME, {f"lis_person_name_{part}" for part in ("full", "given", "family")}),
-        (
-            PersonalData.NAME_EMAIL,
-            {
-                "lis_person_name_full",
-                "lis_person_name_given",
-                "lis_person_name_family",
-                "lis_person_contact_email_primary",
-            },
-        ),
+        (PersonalData.NONE, {}),
+        (PersonalData.NAME, NAME),
+        (PersonalData.NAME_EMAIL, {**NAME, "email": "canary@lms.example"}),
     ],
 )
 def test_what_is_kept_of_a_person_is_what_the_policy_says(policy, kept):
-    sent = message(**IMPERSONAL, **PERSONAL, oauth_nonce="n", oauth_signature_method="HMAC-SHA1")
+    sent = message(**SENT, **PERSONAL, oauth_nonce="n-canary")
 
     found = sent.without_personal_data(policy)
 
-    assert {name for name, _value in found.pairs} == {*IMPERSONAL, *kept}
+    assert found == replace(message(**SENT), person=Person(user_id="u1", **kept))
+    for text in kept.values():
+        assert text in repr(found.to_json())
+    assert repr(found.to_json()).lower().count("canary") == len(
+        [text for text in kept.values() if "canary" in text.lower()]
+    )
+
+
+SENT = {
+    **LAUNCH,
+    "user_id": "u1",
+    "roles": "Learner,urn:lti:instrole:ims/lis/Student,TeachingAssistant/Grader,Wizard",
+    "context_id": "c1",
+    "context_title": "Algebra",
+    "context_label": "ALG-1",
+    "context_type": "CourseSection, urn:lti:context-type:ims/lis/Group,",
+    "lis_course_offering_sourcedid": "offering-1",
+    "lis_course_section_sourcedid": "section-1",
+    "resource_link_title": "Equations",
+    "resource_link_description": "Solve them",
+    "tool_consumer_instance_guid": "guid-1",
+    "tool_consumer_instance_name": "School",
+    "tool_consumer_instance_url": "https://lms.example",
+    "tool_consumer_instance_contact_email": "admin@lms.example",
+    "tool_consumer_info_product_family_code": "canvas",
+    "tool_consumer_info_version": "cloud",
+    "launch_presentation_locale": "de-AT",
+    "launch_presentation_document_target": "iframe",
+    "launch_presentation_width": "800",
+    "launch_presentation_height": "0",
+    "launch_presentation_return_url": "https://lms.example/back",
+    "custom_page": "3",
+    "custom_empty": "",
+    "ext_lms": "moodle-2",
+    "ext_outcome_data_values_accepted": "text, url,pdf",
+    "lis_outcome_service_url": "https://lms.example/grades",
+    "lis_result_sourcedid": "s1",
+}
+
+
+def test_every_noun_of_a_launch():
+    said = message(**SENT, **PERSONAL)
+
+    assert said == LaunchMessage(
+        person=Person(user_id="u1", email="canary@lms.example", sis_id="sis-canary", **NAME),
+        roles=frozenset(
+            {
+                Role.LEARNER,
+                Role(RoleNamespace.INSTITUTION, "Student"),
+                Role(RoleNamespace.CONTEXT, "TeachingAssistant", "Grader"),
+                Role(RoleNamespace.UNKNOWN, "Wizard"),
+            }
+        ),
+        context=Context(
+            id="c1",
+            title="Algebra",
+            label="ALG-1",
+            types=("CourseSection", "urn:lti:context-type:ims/lis/Group"),
+            offering_sis_id="offering-1",
+            section_sis_id="section-1",
+        ),
+        resource_link=ResourceLink(id="r1", title="Equations", description="Solve them"),
+        installation=Installation(
+            guid="guid-1",
+            name="School",
+            product="canvas",
+            version="cloud",
+            url="https://lms.example",
+            contact_email="admin@lms.example",
+        ),
+        presentation=Presentation(
+            locale="de-AT",
+            return_url="https://lms.example/back",
+            document_target="iframe",
+            width=800,
+            height=0,
+        ),
+        custom={"page": "3", "empty": "", "canvas_user_login_id": "login-canary"},
+        grade_service=GradeService(
+            service="basic_outcomes",
+            url="https://lms.example/grades",
+            remote_id="s1",
+            accepts=("url", "text"),
+        ),
+        extensions={"lms": "moodle-2", "outcome_data_values_accepted": "text, url,pdf"},
+    )
+    assert said.identity == {**NAME, "email": "canary@lms.example"}
+
+
+@pytest.mark.parametrize(
+    "fields", [SENT, {**SENT, **PERSONAL}, {}, {"launch_presentation_width": "1e9"}]
+)
+def test_a_message_comes_out_of_its_json_as_it_went_in(fields):
+    said = message(**fields)
+    stored = json.loads(json.dumps(said.to_json()))
+
+    assert stored["version"] == 1
+    assert LaunchMessage.from_json(stored) == said
+    assert "" not in stored.values()
+
+
+def test_of_nothing_that_was_stored_a_blank_message_is_made():
+    assert LaunchMessage.from_json({}) == LaunchMessage()
+
+
+@pytest.mark.parametrize("url", ["", "javascript:alert(1)", "ftp://lms.example/", "/grades"])
+def test_grades_go_only_to_an_http_url(url):
+    assert message(**{**SENT, "lis_outcome_service_url": url}).grade_service is None
+    assert message(**{**SENT, "lis_result_sourcedid": ""}).grade_service is None
 
 
 def test_nothing_of_a_message_is_in_a_repr(rf: RequestFactory):
-    launched = message(**PERSONAL)
+    said = message(**PERSONAL)
     request = rf.post("/", "user_id=canary", content_type="application/x-www-form-urlencoded")
     form = read_form(request)
-    refusal = LaunchRefused().with_details(message=launched, form=form)
+    evidence = Evidence(request, form)
+    refusal = LaunchRefused().with_details(message=said, evidence=evidence)
 
-    for thing in (launched, form, refusal, lti11.VerifiedRequest(None, form, launched.pairs)):
+    for thing in (said, said.person, form, evidence, refusal):
         assert "anary" not in f"{thing!r} {thing!s}"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_of_the_testing_module_is_a_learner(profile):
-    launched = LaunchMessage.parse(PROFILES[profile].items())
+    launched = parse(PROFILES[profile].items())
 
     assert launched.is_learner
     assert not launched.is_instructor

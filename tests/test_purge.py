@@ -191,12 +191,12 @@ def test_personal_data_of_launches_never_entered_goes(lms):
     lms.consumer.save()
     for _number in range(3):
         lms.post(Client(), "/content/", lis_person_name_full="Canary")
-    assert LtiLaunch.objects.filter(personal_pairs__isnull=False).count() == 3
+    assert LtiLaunch.objects.filter(stored_identity__isnull=False).count() == 3
     assert "emptied 0" in purge()
     LtiLaunch.objects.update(received_at=timezone.now() - timedelta(hours=2))
     assert LtiLaunch.objects.forget_people(2) == 2
     assert "emptied 1" in purge()
-    assert not LtiLaunch.objects.filter(personal_pairs__isnull=False).exists()
+    assert not LtiLaunch.objects.filter(stored_identity__isnull=False).exists()
 
 
 def test_ended_secrets_are_dropped_with_the_launches_they_explain(lms):

@@ -51,7 +51,7 @@ def add_three_hundred_learners(lms: FakeLms) -> None:
             handle_digest=f"handle {person.pk}",
             user_digest=person.lti_user_digest,
             link_digest=sample.link_digest,
-            message_pairs=sample.message_pairs,
+            stored_message=sample.stored_message,
         )
         for person in people
     )

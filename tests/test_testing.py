@@ -119,8 +119,8 @@ def test_an_lms_of_each_make_launches(client, make, framed):
     launch = page.wsgi_request.lti
     assert launch.lti_consumer == lms.consumer
     assert launch.is_learner
-    assert launch.message.get("lis_outcome_service_url").startswith("https://lms.example/")
-    assert launch.message.get("lis_result_sourcedid")
+    assert launch.message.grade_service.url.startswith("https://lms.example/")
+    assert launch.message.grade_service.remote_id
 
 
 def test_the_makes_are_those_of_real_lmss_without_their_signatures():

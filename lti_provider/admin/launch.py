@@ -75,7 +75,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
                     "launch_url",
                     "clock_difference",
                     "foreign_origin",
-                    "signed_text",
+                    "signature_text",
                 )
             },
         ),
@@ -105,25 +105,24 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
     @admin.display(description=_("person"))
     def person(self, launch: LtiLaunch) -> str:
         """The LMS's id of the person."""
-        return launch.message.user_id or _NOTHING
+        return launch.message.person.user_id or _NOTHING
 
     @admin.display(description=_("activity"))
     def place(self, launch: LtiLaunch) -> str:
         """Course and activity, as the LMS calls them."""
-        message = launch.message
-        course = message.get("context_title") or message.get("context_label")
-        activity = message.get("resource_link_title") or message.resource_link_id
+        context, link = launch.message.context, launch.message.resource_link
+        course, activity = context.title or context.label, link.title or link.id
         return " / ".join(part for part in (course, activity) if part) or _NOTHING
 
     @admin.display(description=_("roles"))
     def roles_sent(self, launch: LtiLaunch) -> str:
-        """Roles as they were sent."""
-        return launch.message.get("roles") or _NOTHING
+        """All roles, whatever their namespace."""
+        return ", ".join(sorted(map(str, launch.message.roles))) or _NOTHING
 
     @admin.display(description=_("installation"))
     def installation(self, launch: LtiLaunch) -> str:
         """The installation's guid, as the LMS sent it."""
-        return launch.message.instance_guid or _NOTHING
+        return launch.message.installation.guid or _NOTHING
 
     @admin.display(description=_("what happened"))
     def what_happened(self, launch: LtiLaunch) -> Any:
@@ -136,12 +135,12 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         """The hint of the refusal, for the administrator."""
         return launch.refusal_hint or _NOTHING
 
-    @admin.display(description=_("signature base string"))
-    def signed_text(self, launch: LtiLaunch) -> SafeString | str:
-        """The signature base string, one parameter a line; personal data is masked."""
-        if not launch.base_string:
+    @admin.display(description=_("what the signature should cover"))
+    def signature_text(self, launch: LtiLaunch) -> SafeString | str:
+        """What the signature should cover; personal data is masked."""
+        if not launch.signed_text:
             return _NOTHING
-        return format_html('<code class="lti-code">{}</code>', launch.base_string)
+        return format_html('<code class="lti-code">{}</code>', launch.signed_text)
 
     def change_view(
         self,
@@ -161,7 +160,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
             return {"frame_url": url, "frame_origin": _get_named_origin(launch)}
         if launch.refusal_code != OtherInstallation.code:
             return {}
-        seen = launch.message.instance_guid
+        seen = launch.message.installation.guid
         new = {"consumer_name": f"{launch.lti_consumer} ({seen})", "instance_guid": seen}
         return {
             "seen_installation": seen,
@@ -185,7 +184,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
     def accept_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Accept the installation that a refused launch named, beside the others."""
         launch, consumer = self._get_refused(request, pk, OtherInstallation.code)
-        guid = launch.message.instance_guid
+        guid = launch.message.installation.guid
         administrator: Any = request.user
         consumer.accept_installation(guid, administrator)
         text = gettext("Accepted installation “%(guid)s”.") % {"guid": guid}

@@ -183,7 +183,7 @@ def _format_steps(product: LmsProduct, values: dict[str, str]) -> list[SafeStrin
 
 
 def _find_likely_product(launch: LtiLaunch | None) -> str:
-    sent = launch.message.get("tool_consumer_info_product_family_code") if launch else ""
+    sent = launch.message.installation.product if launch else ""
     family = "".join(sent.lower().split())
     return next((known.code for known in PRODUCTS if known.family == family), "")
 

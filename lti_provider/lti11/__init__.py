@@ -1,24 +1,11 @@
-"""OAuth 1.0 (RFC 5849) as LTI 1.1 uses it: verify a request, sign a message.
+"""The wing of LTI 1.1: OAuth-signed forms (RFC 5849), Basic Outcomes, tool configurations.
 
 Only this room and ``testing`` import oauthlib.
 """
 
-from lti_provider.lti11.body import authorization
-from lti_provider.lti11.content_items import may_sign_for, sign_empty_selection
-from lti_provider.lti11.diagnosis import Diagnosis, diagnose
-from lti_provider.lti11.signature import base_string, sign
+from lti_provider.lti11.diagnosis import explain
+from lti_provider.lti11.form import is_launch
 from lti_provider.lti11.signing import sign_launch
-from lti_provider.lti11.verification import VerifiedRequest, verify
+from lti_provider.lti11.verification import verify
 
-__all__ = [
-    "Diagnosis",
-    "VerifiedRequest",
-    "authorization",
-    "base_string",
-    "diagnose",
-    "may_sign_for",
-    "sign",
-    "sign_empty_selection",
-    "sign_launch",
-    "verify",
-]
+__all__ = ["explain", "is_launch", "sign_launch", "verify"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -15,10 +16,12 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.exceptions import InvalidSignature, LaunchRefused
 from lti_provider.lti11.form import LaunchForm
+from lti_provider.lti11.parameters import Pairs, is_personal_name
 from lti_provider.lti11.signature import base_string, sign
-from lti_provider.message import Pairs, is_personal_name
-from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.lti11.trial_launch import is_trial_launch
+from lti_provider.models import Explanation, LtiConsumer, LtiLaunch
 from lti_provider.models.secret import decrypt_all
 
 if TYPE_CHECKING:
@@ -27,14 +30,16 @@ if TYPE_CHECKING:
 _SHOWN = 8000
 _HOSTS_TRIED = 6
 _CONSUMERS_TRIED = 20
+# What the integers of every database hold.
+_LARGEST_DIFFERENCE = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """The likely cause, and the base string with personal data masked."""
+@dataclass(frozen=True, repr=False)
+class Evidence:
+    """What is left of a launch request when it is refused."""
 
-    cause: str | _StrPromise
-    base_string: str
+    request: HttpRequest
+    form: LaunchForm
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,18 +51,48 @@ class _Supposition:
 
 
 @sensitive_variables()
-def diagnose(request: HttpRequest, form: LaunchForm, consumer: LtiConsumer) -> Diagnosis:
-    """Find what would have to differ for the signature to hold, and say so in a sentence."""
-    body = tuple(pair for pair in form.body if pair[0] != "oauth_signature")
-    signed = (*body, *form.query)
-    cause = _guess_cause(consumer)
-    if not consumer.stored_secret:
-        cause = _("The consumer has no secret: enter the one that the LMS uses.")
-    for supposition in _list_suppositions(request, form, body, consumer):
+def explain(refusal: LaunchRefused) -> Explanation:
+    """What the launch log says of a refused request, with the likely cause of a wrong signature."""
+    evidence: Evidence = refusal.evidence
+    form = evidence.form
+    explanation = Explanation(
+        user_id=dict(form.body).get("user_id", ""),
+        launch_url=form.url,
+        clock_difference=_get_clock_difference(form.oauth),
+        is_trial=refusal.message is not None and is_trial_launch(refusal.consumer, refusal.message),
+    )
+    if not isinstance(refusal, InvalidSignature):
+        return explanation
+    signed = (*_without_signature(form), *form.query)
+    return replace(
+        explanation,
+        hint=_diagnose(evidence, refusal.consumer),
+        signed_text=base_string(form.url, _mask(signed))[:_SHOWN],
+    )
+
+
+def _get_clock_difference(oauth: dict[str, str]) -> int | None:
+    try:
+        difference = int(oauth["oauth_timestamp"]) - int(time.time())
+    except (KeyError, ValueError):
+        return None
+    return difference if abs(difference) <= _LARGEST_DIFFERENCE else None
+
+
+def _without_signature(form: LaunchForm) -> Pairs:
+    return tuple(pair for pair in form.body if pair[0] != "oauth_signature")
+
+
+@sensitive_variables()
+def _diagnose(evidence: Evidence, consumer: LtiConsumer) -> str | _StrPromise:
+    # What would have to differ for the signature to hold.
+    form = evidence.form
+    for supposition in _list_suppositions(evidence.request, form, consumer):
         if _explains_signature(supposition, form.oauth):
-            cause = supposition.sentence
-            break
-    return Diagnosis(cause, base_string(form.url, _mask(signed))[:_SHOWN])
+            return supposition.sentence
+    if not consumer.stored_secret:
+        return _("The consumer has no secret: enter the one that the LMS uses.")
+    return _guess_cause(consumer)
 
 
 @sensitive_variables()
@@ -72,8 +107,9 @@ def _explains_signature(supposition: _Supposition, oauth: dict[str, str]) -> boo
 
 @sensitive_variables()
 def _list_suppositions(
-    request: HttpRequest, form: LaunchForm, body: Pairs, consumer: LtiConsumer
+    request: HttpRequest, form: LaunchForm, consumer: LtiConsumer
 ) -> Iterator[_Supposition]:
+    body = _without_signature(form)
     secret, previous = (text or "" for text in decrypt_all(*consumer.stored_secrets))
     signed = (*body, *form.query)
     if secret and consumer.is_expired:

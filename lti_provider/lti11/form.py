@@ -14,7 +14,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.exceptions import MalformedRequest
-from lti_provider.message import Pairs, is_core_name
+from lti_provider.lti11.parameters import Pairs, is_core_name
 
 BODY_LIMIT = 64 * 1024
 PAIRS_LIMIT = 500
@@ -29,6 +29,11 @@ _MEDIA_TYPE = re.compile(
 _UNESCAPED = f"{RFC3986_SUBDELIMS}/~:@"
 _VISIBLE_ASCII = re.compile(rb"[\x21-\x7e]*")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def is_launch(request: HttpRequest) -> bool:
+    """Whether a request brings a form with a consumer key, verified or not."""
+    return "oauth_consumer_key" in request.POST
 
 
 @dataclass(frozen=True, repr=False)

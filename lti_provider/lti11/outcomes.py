@@ -16,7 +16,6 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.conf import conf
 from lti_provider.egress import EgressError, Forbidden, HttpAnswer, request
 from lti_provider.exceptions import ScoreNotRead
-from lti_provider.lti11 import authorization
 from lti_provider.lti11.outcome_xml import (
     CodeMajor,
     NotAnOutcome,
@@ -26,6 +25,7 @@ from lti_provider.lti11.outcome_xml import (
     build_request,
     parse_answer,
 )
+from lti_provider.lti11.signing import build_authorization
 from lti_provider.models import Attempt, LtiResult, Verdict
 from lti_provider.models.attempt import UNAUTHORIZED, Operation, describe_reason
 from lti_provider.models.result import ANSWER_LENGTH
@@ -199,7 +199,7 @@ def _post_message(
         score=result.score if operation is Operation.REPLACE else None,
         data=(result.data_name, result.data) if result.data_name else None,
     )
-    signed = authorization(result.service_url, body, key=consumer.consumer_key, secret=secret)
+    signed = build_authorization(result.service_url, body, key=consumer.consumer_key, secret=secret)
     return request(
         "POST",
         result.service_url,

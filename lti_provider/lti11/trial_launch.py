@@ -13,8 +13,9 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
-from lti_provider.lti11 import sign_launch
-from lti_provider.message import LaunchMessage, Pairs, Role
+from lti_provider.lti11.parameters import Pairs
+from lti_provider.lti11.signing import sign_launch
+from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import LtiConsumer
 
 _SALT = "lti_provider.lti11.trial_launch"
@@ -105,14 +106,9 @@ def find_target(consumer: LtiConsumer | None) -> str:
 
 def is_trial_launch(consumer: LtiConsumer, message: LaunchMessage) -> bool:
     """Whether this site launched itself, which says nothing about the LMS."""
-    user_id = message.user_id
-    return user_id.startswith((TRY_IT, DOCTOR)) and user_id in get_trial_user_ids(consumer)
-
-
-def get_trial_user_ids(consumer: LtiConsumer) -> frozenset[str]:
-    """The ``user_id`` of every trial launch of a consumer: they say nothing about its LMS."""
-    return frozenset(
-        TrialLaunch(consumer=consumer, role=role, title=title).user_id
+    user_id = message.person.user_id
+    return user_id.startswith((TRY_IT, DOCTOR)) and any(
+        TrialLaunch(consumer=consumer, role=role, title=title).user_id == user_id
         for title in (TRY_IT, DOCTOR)
         for role in ROLES
     )

@@ -6,8 +6,10 @@ import hmac
 import re
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
@@ -20,69 +22,91 @@ from lti_provider.exceptions import (
     SecretUnreadable,
     StaleTimestamp,
     UnknownConsumerKey,
+    UnsupportedMessageType,
     UnsupportedSignatureMethod,
-    VerifiedLaunchRefused,
     WeakSignatureMethod,
 )
+from lti_provider.lti11.content_items import build_empty_selection
+from lti_provider.lti11.diagnosis import Evidence
 from lti_provider.lti11.form import LaunchForm, read_form
+from lti_provider.lti11.parameters import Pairs, check_launch, is_lti_name, read_message
 from lti_provider.lti11.signature import METHODS, base_string, sign
-from lti_provider.message import LaunchMessage, Pairs
-from lti_provider.models import LtiConsumer
+from lti_provider.lti11.trial_launch import is_trial_launch
+from lti_provider.models import LtiConsumer, VerifiedLaunch
+from lti_provider.models.consumer import LONGEST_WINDOW
 from lti_provider.models.secret import decrypt_all
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, repr=False)
-class VerifiedRequest:
+class SignedRequest:
     """A request that somebody signed who knows the consumer's secret.
 
     ``pairs`` are exactly what the signature covers, less ``oauth_signature`` itself.
     """
 
-    consumer: LtiConsumer
     form: LaunchForm
+    consumer: LtiConsumer
     pairs: Pairs
-    signed_with: LtiConsumer.SecretUse = LtiConsumer.SecretUse.CURRENT
-
-    @property
-    def timestamp(self) -> int:
-        """Seconds since 1970 on the LMS's clock."""
-        return int(self.form.oauth["oauth_timestamp"])
-
-    @property
-    def nonce(self) -> str:
-        """Of any form; unique for consumer and window."""
-        return self.form.oauth["oauth_nonce"]
+    signed_with: LtiConsumer.SecretUse
 
 
 @sensitive_variables()
-def verify(request: HttpRequest) -> VerifiedRequest:
-    """Read a launch request and check its signature and clock.
+def verify(request: HttpRequest) -> VerifiedLaunch:
+    """Read a launch request; check its signature, its clock and that it is a launch.
+
+    Raises what ``verify_signature`` raises and, once the signature held, StaleTimestamp,
+    ConsumerInactive, WeakSignatureMethod and what ``check_launch`` raises.
+    """
+    signed = verify_signature(request)
+    consumer, oauth = signed.consumer, signed.form.oauth
+    evidence, message = Evidence(request, signed.form), read_message(signed.pairs)
+    timestamp = int(oauth["oauth_timestamp"])
+    try:
+        _check_policy(consumer, timestamp, oauth["oauth_signature_method"])
+        check_launch(signed.pairs)
+    except LaunchRefused as refusal:
+        if isinstance(refusal, UnsupportedMessageType):
+            reply = build_empty_selection(signed.form, signed.pairs, consumer, signed.signed_with)
+            refusal.with_details(reply=reply)
+        known = {"consumer": consumer, "message": message, "evidence": evidence}
+        raise refusal.with_details(**known) from None
+    # To the second, which two readings of the clock miss by a little.
+    nonce_counts = timedelta(seconds=timestamp + LONGEST_WINDOW + 0.5 - time.time())
+    return VerifiedLaunch(
+        consumer=consumer,
+        message=message,
+        nonce=oauth["oauth_nonce"],
+        nonce_expires_at=(timezone.now() + nonce_counts).replace(microsecond=0),
+        query=tuple(pair for pair in signed.form.query if not is_lti_name(pair[0])),
+        clock_difference=timestamp - int(time.time()),
+        signed_with=signed.signed_with,
+        is_trial=is_trial_launch(consumer, message),
+        evidence=evidence,
+    )
+
+
+@sensitive_variables()
+def verify_signature(request: HttpRequest) -> SignedRequest:
+    """Read a request and check its signature, and nothing else.
 
     Raises MalformedRequest, UnsupportedSignatureMethod, UnknownConsumerKey, InvalidSignature,
-    SecretUnreadable, and, once the signature held, StaleTimestamp, ConsumerInactive,
-    WeakSignatureMethod.
+    SecretUnreadable.
     """
-    form, signed_with = read_form(request), None
+    form = read_form(request)
     consumer = LtiConsumer.objects.with_key(form.oauth.get("oauth_consumer_key", ""))
     try:
         _check_protocol(form.oauth)
         if consumer is None:
             raise UnknownConsumerKey
-        verified = _check_signature(form, consumer)
-        signed_with = verified.signed_with
-        _check_policy(verified, form.oauth["oauth_signature_method"])
+        return _check_signature(form, consumer)
     except LaunchRefused as refusal:
-        held = isinstance(refusal, VerifiedLaunchRefused)
-        message = LaunchMessage((*form.body, *form.query)) if held else None
-        known = {"consumer": consumer, "form": form, "message": message}
-        raise refusal.with_details(**known, signed_with=signed_with) from None
-    return verified
+        raise refusal.with_details(consumer=consumer, evidence=Evidence(request, form)) from None
 
 
 @sensitive_variables()
-def _check_signature(form: LaunchForm, consumer: LtiConsumer) -> VerifiedRequest:
+def _check_signature(form: LaunchForm, consumer: LtiConsumer) -> SignedRequest:
     secrets = decrypt_all(*consumer.stored_secrets_in_force)
     try:
         for pairs in _list_readings(form):
@@ -90,7 +114,7 @@ def _check_signature(form: LaunchForm, consumer: LtiConsumer) -> VerifiedRequest
             for use, secret in zip(LtiConsumer.SecretUse, secrets, strict=True):
                 # An empty secret never verifies.
                 if secret and _is_signed_with(secret, text, form.oauth):
-                    return VerifiedRequest(consumer, form, pairs, use)
+                    return SignedRequest(form, consumer, pairs, use)
     except ValueError:
         raise MalformedRequest(
             _("The request's Host header is not a host with a valid port.")
@@ -125,9 +149,8 @@ def _list_readings(form: LaunchForm) -> list[Pairs]:
     return readings if len(once) == len(form.query) else [*readings, (*body, *once)]
 
 
-def _check_policy(verified: VerifiedRequest, method: str) -> None:
-    consumer = verified.consumer
-    if abs(verified.timestamp - time.time()) > consumer.window:
+def _check_policy(consumer: LtiConsumer, timestamp: int, method: str) -> None:
+    if abs(timestamp - time.time()) > consumer.window:
         raise StaleTimestamp
     if not consumer.is_active:
         raise ConsumerInactive

@@ -754,10 +754,10 @@ class Migration(migrations.Migration):
                 ("user_digest", models.CharField(blank=True, editable=False, max_length=64)),
                 ("link_digest", models.CharField(blank=True, editable=False, max_length=64)),
                 (
-                    "message_pairs",
-                    models.JSONField(default=list, editable=False, verbose_name="message"),
+                    "stored_message",
+                    models.JSONField(default=dict, editable=False, verbose_name="message"),
                 ),
-                ("personal_pairs", models.JSONField(editable=False, null=True)),
+                ("stored_identity", models.JSONField(editable=False, null=True)),
                 (
                     "connection_refusal_code",
                     models.CharField(blank=True, editable=False, max_length=40),
@@ -795,7 +795,11 @@ class Migration(migrations.Migration):
                         verbose_name="clock difference",
                     ),
                 ),
-                ("base_string", models.TextField(blank=True, verbose_name="signature base string")),
+                (
+                    "signed_text",
+                    models.TextField(blank=True, verbose_name="what the signature should cover"),
+                ),
+                ("is_trial", models.BooleanField(default=False, editable=False)),
                 ("session_epoch", models.PositiveBigIntegerField(default=0, editable=False)),
                 (
                     "foreign_origin",

@@ -9,10 +9,12 @@ from lti_provider.models.launch import LtiLaunch
 from lti_provider.models.result import LtiResult
 from lti_provider.models.service_host import Destination, Lease, LtiServiceBreaker, LtiServiceHost
 from lti_provider.models.user import LtiUser
+from lti_provider.models.verification import Explanation, VerifiedLaunch
 
 __all__ = [
     "Attempt",
     "Destination",
+    "Explanation",
     "Lease",
     "LtiConnectionEvent",
     "LtiConsumer",
@@ -25,4 +27,5 @@ __all__ = [
     "LtiServiceHost",
     "LtiUser",
     "Verdict",
+    "VerifiedLaunch",
 ]

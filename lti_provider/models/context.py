@@ -46,7 +46,7 @@ class LtiContext(models.Model):
 
 def digest_link(message: LaunchMessage) -> str:
     """The digest of a placement: of course and link, since a copied course may repeat link ids."""
-    return digest(message.context_id, message.resource_link_id)
+    return digest(message.context.id, message.resource_link.id)
 
 
 class LtiResourceLinkQuerySet(PrimaryQuerySet["LtiResourceLink"]):
@@ -55,33 +55,31 @@ class LtiResourceLinkQuerySet(PrimaryQuerySet["LtiResourceLink"]):
     ) -> LtiResourceLink:
         """The link of a launch, with its course, brought up to date; ``known`` saves a read."""
         link = known or self._create(consumer, message)
-        _update_titles(link, title=message.get("resource_link_title"))
+        _update_titles(link, title=message.resource_link.title)
         if link.lti_context is not None:
-            _update_titles(
-                link.lti_context,
-                title=message.get("context_title"),
-                label=message.get("context_label"),
-            )
+            said = message.context
+            _update_titles(link.lti_context, title=said.title, label=said.label)
         return link
 
     def _create(self, consumer: LtiConsumer, message: LaunchMessage) -> LtiResourceLink:
         context = None
-        if message.context_id:
+        said = message.context
+        if said.id:
             context, _created = LtiContext.objects.get_or_create(
                 lti_consumer=consumer,
-                context_digest=digest(message.context_id),
+                context_digest=digest(said.id),
                 defaults={
-                    "context_id": message.context_id,
-                    "title": message.get("context_title")[:TITLE_LENGTH],
-                    "label": message.get("context_label")[:TITLE_LENGTH],
+                    "context_id": said.id,
+                    "title": said.title[:TITLE_LENGTH],
+                    "label": said.label[:TITLE_LENGTH],
                 },
             )
         link = LtiResourceLink(
             lti_consumer=consumer,
             lti_context=context,
-            resource_link_id=message.resource_link_id,
+            resource_link_id=message.resource_link.id,
             resource_link_digest=digest_link(message),
-            title=message.get("resource_link_title")[:TITLE_LENGTH],
+            title=message.resource_link.title[:TITLE_LENGTH],
         )
         try:
             with transaction.atomic(using=self.db):

@@ -18,7 +18,7 @@ from lti_provider.models.primary import PrimaryQuerySet
 
 
 class LtiInstallation(models.Model):
-    """An installation that a consumer accepts, by its ``tool_consumer_instance_guid``.
+    """An installation that a consumer accepts, by the guid that its launches name.
 
     The first one is the consumer's ``instance_guid`` too, so that its launches need no read of
     their own. A blank guid stands for launches that name none.

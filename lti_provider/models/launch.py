@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -18,7 +16,7 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import prepared
-from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
+from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
@@ -26,6 +24,7 @@ from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import LtiResult
 from lti_provider.models.score import Number
 from lti_provider.models.user import LtiUser
+from lti_provider.models.verification import Explanation, VerifiedLaunch
 
 _WITH_ALL = (
     "lti_consumer",
@@ -41,13 +40,9 @@ _PURGE_BATCH = 1000
 class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
     def accept(
         self,
-        consumer: LtiConsumer,
-        message: LaunchMessage,
+        verified: VerifiedLaunch,
         *,
-        nonce: str,
-        timestamp: int,
         target: str,
-        signed_with: str = LtiConsumer.SecretUse.CURRENT,
         launch_url: str = "",
         foreign_origin: str = "",
     ) -> tuple[LtiLaunch, str]:
@@ -55,25 +50,26 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
 
         Raises IntegrityError if the consumer's nonce was used before: see ``is_nonce_used``.
         """
+        consumer, message = verified.consumer, verified.message
         handle = secrets.token_urlsafe(32)
         # A visitor without an id is a guest of this launch, never a shared account.
-        person = (message.user_id,) if message.user_id else ("", handle)
+        person = (message.person.user_id,) if message.person.user_id else ("", handle)
         launch = LtiLaunch(
             lti_consumer=consumer,
-            nonce_digest=digest(nonce),
-            nonce_expires_at=timezone.now()
-            + timedelta(seconds=timestamp + LONGEST_WINDOW - time.time()),
+            nonce_digest=digest(verified.nonce),
+            nonce_expires_at=verified.nonce_expires_at,
             handle_digest=digest(handle),
             user_digest=digest(*person),
             link_digest=digest_link(message),
-            message_pairs=message.without_personal_data(consumer.personal_data_kept).pairs,
-            personal_pairs=message.identity_pairs if consumer.require_user_account else None,
+            stored_message=message.without_personal_data(consumer.personal_data_kept).to_json(),
+            stored_identity=message.identity if consumer.require_user_account else None,
             target=target,
-            clock_difference=timestamp - int(time.time()),
-            signed_with=signed_with,
+            clock_difference=verified.clock_difference,
+            signed_with=verified.signed_with,
             session_epoch=consumer.session_epoch,
             launch_url=launch_url,
             foreign_origin=foreign_origin,
+            is_trial=verified.is_trial,
         )
         launch.save(force_insert=True, using=self.db)
         return launch, handle
@@ -99,10 +95,10 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
         # Said with "greater", it is a range of the index, which "unequal" is not.
         return self.filter(refusal_code__gt="")
 
-    def newest(self, consumer: LtiConsumer, but: Iterable[str] = ()) -> LtiLaunch | None:
-        """The consumer's last accepted launch of anybody but these user ids."""
-        others = self.accepted().exclude(user_digest__in=map(digest, but))
-        return others.filter(lti_consumer=consumer).order_by("-pk").first()
+    def newest(self, consumer: LtiConsumer) -> LtiLaunch | None:
+        """The consumer's last accepted launch, trial launches aside."""
+        own = self.accepted().filter(lti_consumer=consumer, is_trial=False)
+        return own.order_by("-pk").first()
 
     def newest_refusals(self, consumer: LtiConsumer) -> dict[str, LtiLaunch]:
         """The consumer's last refusal of each code; the log of refusals is bounded."""
@@ -112,18 +108,15 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
         return {launch.refusal_code: launch for launch in self.filter(pk__in=pks)}
 
     def refuse(
-        self,
-        consumer: LtiConsumer,
-        refusal: LaunchRefused,
-        describe: Callable[[], Mapping[str, Any]],
+        self, refusal: LaunchRefused, explain: Callable[[LaunchRefused], Explanation]
     ) -> LtiLaunch | None:
         """Log a refusal of a known consumer, the newest ones of each code only.
 
         At most a fifth of what is kept is written in a minute, so that a flood does not grow the
         table, slows nothing down, and pushes out only older rows of its own code. None: not
-        written, and ``describe``, which gives further fields and may complete the hint, was not
-        called.
+        written, and ``explain`` was not called.
         """
+        consumer: LtiConsumer = refusal.consumer
         same = self.filter(lti_consumer=consumer, refusal_code=refusal.code).order_by("-pk")
         recent = list(same.values_list("pk", "received_at")[: conf.refusals_kept])
         burst = max(1, conf.refusals_kept // 5)
@@ -131,11 +124,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
         if len([at for _pk, at in recent[:burst] if at > since]) >= burst:
             return None
         with translation.override(settings.LANGUAGE_CODE):
-            details = describe()
-            hint = str(refusal.hint)
-        launch = LtiLaunch(
-            lti_consumer=consumer, refusal_code=refusal.code, refusal_hint=hint, **details
-        )
+            launch = _build_refused(refusal, explain(refusal))
         launch.save(force_insert=True, using=self.db)
         if len(recent) >= conf.refusals_kept:
             same.filter(pk__lte=recent[-1][0]).delete()
@@ -144,9 +133,9 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
     def forget_people(self, batch: int = _PURGE_BATCH) -> int:
         """Drop the personal data of up to ``batch`` launches that nobody entered in time."""
         too_old = timezone.now() - timedelta(seconds=conf.account_lifetime)
-        waiting = self.filter(personal_pairs__isnull=False, received_at__lt=too_old).order_by("pk")
+        waiting = self.filter(stored_identity__isnull=False, received_at__lt=too_old).order_by("pk")
         pks = list(waiting.values_list("pk", flat=True)[:batch])
-        return self.filter(pk__in=pks).update(personal_pairs=None)
+        return self.filter(pk__in=pks).update(stored_identity=None)
 
     def past(self, before: datetime) -> LtiLaunchQuerySet:
         """Launches received before ``before``, except those whose nonce still counts."""
@@ -181,9 +170,9 @@ class LtiLaunch(models.Model):
     )
     user_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
     link_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True, editable=False)
-    message_pairs = models.JSONField(_("message"), default=list, editable=False)
+    stored_message = models.JSONField(_("message"), default=dict, editable=False)
     # What connecting an account has to show; it goes as soon as the launch is entered or too old.
-    personal_pairs = models.JSONField(null=True, editable=False)
+    stored_identity = models.JSONField(null=True, editable=False)
     connection_refusal_code = models.CharField(max_length=40, blank=True, editable=False)
     target = models.TextField(_("target"), blank=True)
     signed_with = models.CharField(
@@ -197,7 +186,8 @@ class LtiLaunch(models.Model):
         null=True,
         help_text=_("Seconds; positive if the LMS's clock is ahead of ours."),
     )
-    base_string = models.TextField(_("signature base string"), blank=True)
+    signed_text = models.TextField(_("what the signature should cover"), blank=True)
+    is_trial = models.BooleanField(default=False, editable=False)
     session_epoch = models.PositiveBigIntegerField(default=0, editable=False)
     foreign_origin = models.CharField(
         _("foreign origin"),
@@ -249,11 +239,11 @@ class LtiLaunch(models.Model):
         """Use up the handle; False if it was used before. One conditional update."""
         now = timezone.now()
         unused = type(self).objects.filter(pk=self.pk, entered_at=None)
-        if not unused.update(entered_at=now, personal_pairs=None):
+        if not unused.update(entered_at=now, stored_identity=None):
             return False
-        if self.personal_pairs is not None:
+        if self.stored_identity is not None:
             vars(self).pop("message", None)
-        self.entered_at, self.personal_pairs = now, None
+        self.entered_at, self.stored_identity = now, None
         return True
 
     def record_connection_refusal(self, code: str) -> None:
@@ -288,8 +278,8 @@ class LtiLaunch(models.Model):
     @cached_property
     def message(self) -> LaunchMessage:
         """What the LMS said, less what the consumer's policy does not keep."""
-        pairs = (*self.message_pairs, *(self.personal_pairs or ()))
-        return LaunchMessage(tuple((name, value) for name, value in pairs))
+        message = LaunchMessage.from_json(self.stored_message)
+        return message.with_identity(self.stored_identity) if self.stored_identity else message
 
     @property
     def context(self) -> LtiContext | None:
@@ -321,7 +311,7 @@ class LtiLaunch(models.Model):
         return self.message.is_course_staff
 
     @property
-    def custom(self) -> dict[str, str]:
+    def custom(self) -> Mapping[str, str]:
         """Custom parameters without their prefix."""
         return self.message.custom
 
@@ -333,12 +323,12 @@ class LtiLaunch(models.Model):
     @property
     def return_url(self) -> str | None:
         """Where the LMS wants the person back, if it said so."""
-        return self.message.return_url
+        return self.message.presentation.return_url
 
     @property
     def lms_name(self) -> str:
         """What the LMS calls itself, else what the administrator calls it."""
-        return self.message.get("tool_consumer_instance_name") or self.lti_consumer.consumer_name
+        return self.message.installation.name or self.lti_consumer.consumer_name
 
     @property
     def frame_origins(self) -> tuple[str, ...]:
@@ -367,3 +357,22 @@ class LtiLaunch(models.Model):
     def delete_score(self) -> LtiResult | None:
         """``LtiResult.delete_score`` for this person and activity; None as for a score."""
         return None if self.result is None else self.result.delete_score()
+
+
+def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunch:
+    consumer: LtiConsumer = refusal.consumer
+    message: LaunchMessage = refusal.message or LaunchMessage()
+    user_id = message.person.user_id or explanation.user_id
+    return LtiLaunch(
+        lti_consumer=consumer,
+        refusal_code=refusal.code,
+        refusal_hint=str(explanation.hint or refusal.hint),
+        # Whoever it names can have it erased, verified or not.
+        user_digest=digest(user_id) if user_id else "",
+        stored_message=message.without_personal_data(consumer.personal_data_kept).to_json(),
+        launch_url=explanation.launch_url,
+        clock_difference=explanation.clock_difference,
+        signed_text=explanation.signed_text,
+        is_trial=explanation.is_trial,
+        foreign_origin=refusal.foreign_origin,
+    )

@@ -96,15 +96,15 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         ``rotation`` says which of the consumer's secrets signed the launch. A launch that names no
         result, such as a teacher's, changes nothing. Writes once, and only what changed.
         """
-        url, sourcedid = message.outcome_service_url, message.result_sourcedid
-        if not url or not sourcedid:
+        named = message.grade_service
+        if named is None:
             return known
         service: dict[str, Any] = {
             "rotation": rotation,
-            "service_url": url,
-            "service_host": get_host(url),
-            "sourcedid": sourcedid,
-            "accepts": ",".join(message.outcome_data_accepted),
+            "service_url": named.url,
+            "service_host": get_host(named.url),
+            "sourcedid": named.remote_id,
+            "accepts": ",".join(named.accepts),
         }
         result = known or self._create_from_launch(consumer, user_digest, link_digest, service)
         changed = {name: value for name, value in service.items() if getattr(result, name) != value}

@@ -69,9 +69,9 @@ def ask_to_sign_in(
 
 
 def _check_email(launch: LtiLaunch) -> None:
-    if launch.message.email:
+    if launch.message.person.email:
         return
-    family = launch.message.get("tool_consumer_info_product_family_code")
+    family = launch.message.installation.product
     setting = get_email_setting(family)
     text = format_lazy("{} {}", EmailMissing.public_text, setting)
     raise EmailMissing(setting).with_details(public_text=text)
@@ -173,7 +173,7 @@ class AccountView(AccessMixin, HandleView):
         get_lti_backend().may_connect(user, launch)
         lti_user, is_new = LtiUser.objects.connect(
             launch.lti_consumer,
-            launch.message.user_id,
+            launch.message.person.user_id,
             launch.user_digest,
             user,
             sessions.get_client_address(request),

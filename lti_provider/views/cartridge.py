@@ -1,16 +1,19 @@
-"""CartridgeView: the tool configuration, at its own URL."""
+"""The tool configuration, at its own URL and at the launch URL itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.cache import patch_vary_headers
 
 from lti_provider.conf import conf
 from lti_provider.lti11.cartridge import MEDIA_TYPE, Cartridge, Option
+from lti_provider.pages import render_page
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.target import is_launchable
 
@@ -31,6 +34,33 @@ class CartridgeView(DecoratedView):
         else:
             raise Http404(f"/{target} is not under LTI_PROVIDER_LAUNCHABLE_PATHS.")
         return render_cartridge(get_site_cartridge(), request.build_absolute_uri(path))
+
+
+class LaunchUrlView(DecoratedView):
+    """What a launch URL answers to whoever does not launch."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """The tool configuration for an LMS; to a browser, what this address is for."""
+        url = request.build_absolute_uri(request.path)
+        if _asks_for_a_page(request):
+            response = render_page("launch_url", {"url": url})
+        else:
+            response = render_cartridge(self.get_cartridge(), url)
+        patch_vary_headers(response, ["Accept"])
+        return response
+
+    def get_cartridge(self) -> Cartridge:
+        """What the tool configuration of this launch URL says: ``LTI_PROVIDER_CARTRIDGE``.
+
+        ``self.kwargs`` has the target; ``dataclasses.replace`` changes some fields.
+        """
+        return get_site_cartridge()
+
+
+def _asks_for_a_page(request: HttpRequest) -> bool:
+    # "*/*" is what programs send, Moodle's curl among them; browsers name HTML.
+    asked = {(kind.main_type, kind.sub_type) for kind in request.accepted_types}
+    return not asked.isdisjoint({("text", "html"), ("application", "xhtml+xml")})
 
 
 def get_site_cartridge() -> Cartridge:

@@ -92,7 +92,7 @@ class EnterView(HandleView):
     @method_decorator(csrf_protect)
     def _ask_to_replace_session(self, request: HttpRequest, launch: LtiLaunch) -> HttpResponse:
         context = {
-            "title": launch.message.get("resource_link_title"),
+            "title": launch.message.resource_link.title,
             "lms": launch.lti_consumer.consumer_name,
             "signed_in": request.user.get_username(),
             "csrf_token": get_token(request),
@@ -125,9 +125,9 @@ class EnterView(HandleView):
     def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
         # Rows that refer to the consumer lock it on MariaDB: written first, simultaneous launches
         # wait here, and not for each other.
-        url = launch.message.outcome_service_url
-        if url and launch.message.result_sourcedid:
-            launch.lti_consumer.learn_outcome_host(get_host(url))
+        grade_service = launch.message.grade_service
+        if grade_service is not None:
+            launch.lti_consumer.learn_outcome_host(get_host(grade_service.url))
         user = authenticate(request, launch=launch)
         if user is None:
             raise ImproperlyConfigured(
@@ -183,7 +183,7 @@ def _save_session(session: Any) -> None:
 
 def _supports_full_window(launch: LtiLaunch) -> bool:
     # Canvas launches anew in the whole window if its tool asks for that.
-    family = launch.message.get("tool_consumer_info_product_family_code")
+    family = launch.message.installation.product
     return family == "canvas" and bool(launch.launch_url)
 
 

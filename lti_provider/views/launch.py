@@ -7,11 +7,10 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import IntegrityError, router
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.urls import get_script_prefix, reverse
-from django.utils.cache import patch_vary_headers
 from django.utils.encoding import escape_uri_path
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.text import format_lazy
@@ -20,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import frames, lti11
+from lti_provider import frames, protocols
 from lti_provider.conf import conf
 from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
@@ -31,16 +30,13 @@ from lti_provider.exceptions import (
     UnexpectedOrigin,
     UserAccountRequired,
 )
-from lti_provider.lti11.cartridge import Cartridge
-from lti_provider.lti11.trial_launch import is_trial_launch
-from lti_provider.message import LaunchMessage, Pairs, is_lti_name
-from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
+from lti_provider.message import LaunchMessage
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, VerifiedLaunch
 from lti_provider.models.commit import commit
 from lti_provider.origins import add_query, is_under
-from lti_provider.pages import render_page
 from lti_provider.signals import is_from_site
-from lti_provider.views.cartridge import get_site_cartridge, render_cartridge
-from lti_provider.views.decorated import DecoratedView, R, non_atomic_requests
+from lti_provider.views.cartridge import LaunchUrlView
+from lti_provider.views.decorated import R, non_atomic_requests
 from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 from lti_provider.views.target import is_launchable
@@ -50,13 +46,13 @@ _ORIGIN_LENGTH = 255
 _TARGET_LENGTH = 4000
 
 
-class LaunchView(DecoratedView):
-    """Verifies a launch (LTI 1.1 §3) and hands it on to ``enter``; never touches the session.
+class LaunchView(LaunchUrlView):
+    """Verifies a launch and hands it on to ``enter``; never touches the session.
 
     Subclass it and override ``get_success_url`` to send launches where your site wants them;
-    ``self.consumer``, ``self.message`` and ``self.query`` (the pairs of the URL's query) are
-    verified by then; OAuth does not tie a pair to the query, so decide by the path or a custom
-    parameter. Raise a ``LaunchRefused`` to refuse.
+    ``self.consumer``, ``self.message`` and ``self.query`` (the pairs of the URL's query that LTI
+    does not know) are verified by then; OAuth does not tie a pair to the query, so decide by the
+    path or a custom parameter. Raise a ``LaunchRefused`` to refuse.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -70,47 +66,37 @@ class LaunchView(DecoratedView):
 
     consumer: LtiConsumer
     message: LaunchMessage
-    query: Pairs
-    verified: lti11.VerifiedRequest | None = None
+    query: tuple[tuple[str, str], ...]
+    verified: VerifiedLaunch | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         request.exception_reporter_filter = LaunchReporterFilter()
 
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """The tool configuration for an LMS; to a browser, what this address is for."""
-        url = request.build_absolute_uri(request.path)
-        if _asks_for_a_page(request):
-            response = render_page("launch_url", {"url": url})
-        else:
-            response = render_cartridge(self.get_cartridge(), url)
-        patch_vary_headers(response, ["Accept"])
-        return response
-
-    def get_cartridge(self) -> Cartridge:
-        """What the tool configuration of this launch URL says: ``LTI_PROVIDER_CARTRIDGE``.
-
-        ``self.kwargs`` has the target; ``dataclasses.replace`` changes some fields.
-        """
-        return get_site_cartridge()
-
     @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Verify the launch, store it, and redirect to ``enter``."""
+        """Verify the launch, ask the consumer's policy, store it, and redirect to ``enter``."""
         try:
-            verified = lti11.verify(request)
-            self.consumer, self.query = verified.consumer, verified.form.query
-            self.message, self.verified = LaunchMessage(verified.pairs), verified
-            launch, handle = self._accept(verified)
+            verified = self.verified = protocols.verify(request)
+            self.consumer, self.message, self.query = (
+                verified.consumer,
+                verified.message,
+                verified.query,
+            )
+            self._check_account()
+            installation = self._find_installation()
+            foreign_origin = self._find_foreign_origin()
+            target = self._get_target()
+            launch, handle = self._store(verified, installation, target, foreign_origin)
         except LaunchRefused as refusal:
             return refuse(request, self.add_known_details(refusal))
         return self._redirect_to_enter(launch, handle)
 
     def add_known_details(self, refusal: R) -> R:
         if self.verified is not None:
-            known = {"consumer": self.consumer, "form": self.verified.form}
-            signed_with = self.verified.signed_with
-            refusal.with_details(**known, message=self.message, signed_with=signed_with)
+            refusal.with_details(
+                consumer=self.consumer, message=self.message, evidence=self.verified.evidence
+            )
         return refusal
 
     def get_success_url(self) -> str:
@@ -128,8 +114,7 @@ class LaunchView(DecoratedView):
             raise TargetNotLaunchable(
                 _("Set LTI_PROVIDER_DEFAULT_TARGET, or give the LMS a launch URL with a path.")
             )
-        passed_on = [pair for pair in self.query if not is_lti_name(pair[0])]
-        return add_query(url, urlencode(passed_on)) if passed_on else url
+        return add_query(url, urlencode(self.query)) if self.query else url
 
     def _get_launchable_path(self, target: str) -> str:
         if not is_launchable(target):
@@ -141,28 +126,37 @@ class LaunchView(DecoratedView):
             )
         return escape_uri_path(get_script_prefix() + target)
 
-    def _accept(self, verified: lti11.VerifiedRequest) -> tuple[LtiLaunch, str]:
-        message = LaunchMessage.parse(verified.pairs)
-        installation = self._find_installation(message)
-        foreign_origin = self._find_foreign_origin(message)
-        if self.consumer.require_user_account and not message.user_id:
+    def _check_account(self) -> None:
+        if self.consumer.require_user_account and not self.message.person.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be connected."))
-        target = self._get_target()
+
+    def _find_installation(self) -> LtiInstallation | None:
+        consumer, guid = self.consumer, self.message.installation.guid
+        is_first = guid == consumer.instance_guid
+        if not is_first and consumer.guid_policy == LtiConsumer.GuidPolicy.RECORD:
+            return None
+        installation = consumer.find_installation(guid)
+        if installation is None and not is_first and not consumer.learns_installation(guid):
+            raise self._build_other_installation()
+        return installation
+
+    def _store(
+        self,
+        verified: VerifiedLaunch,
+        installation: LtiInstallation | None,
+        target: str,
+        foreign_origin: str,
+    ) -> tuple[LtiLaunch, str]:
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.
         try:
             with commit(router.db_for_write(LtiLaunch)):
-                self._learn_installation(message)
-                # Before the launch, which locks the consumer on MariaDB.
-                if not is_trial_launch(self.consumer, message):
-                    self._record_use(verified, installation)
-                accepted = LtiLaunch.objects.accept(
-                    self.consumer,
-                    message,
-                    nonce=verified.nonce,
-                    timestamp=verified.timestamp,
+                # Before the launch, which locks the consumer on MariaDB: simultaneous launches
+                # wait here.
+                self._learn(verified, installation)
+                return LtiLaunch.objects.accept(
+                    verified,
                     target=target,
-                    signed_with=verified.signed_with,
                     launch_url=self.request.build_absolute_uri(),
                     foreign_origin=foreign_origin,
                 )
@@ -171,34 +165,20 @@ class LaunchView(DecoratedView):
             if used and not is_from_site(error):
                 raise ReplayedLaunch from None
             raise
-        return accepted
 
-    def _record_use(
-        self, verified: lti11.VerifiedRequest, installation: LtiInstallation | None
-    ) -> None:
-        self.consumer.record_secret_use(verified.signed_with)
+    def _learn(self, verified: VerifiedLaunch, installation: LtiInstallation | None) -> None:
+        consumer, guid = self.consumer, self.message.installation.guid
+        if consumer.learns_installation(guid):
+            learned = consumer.learn_installation(guid)
+            if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
+                raise self._build_other_installation()
+        if verified.is_trial:
+            return
+        consumer.record_secret_use(verified.signed_with)
         if installation is not None:
             installation.record_seen()
 
-    def _find_installation(self, message: LaunchMessage) -> LtiInstallation | None:
-        consumer, guid = self.consumer, message.instance_guid
-        is_first = guid == consumer.instance_guid
-        if not is_first and consumer.guid_policy == LtiConsumer.GuidPolicy.RECORD:
-            return None
-        installation = consumer.find_installation(guid)
-        if installation is None and not is_first and not consumer.learns_installation(guid):
-            raise self._build_other_installation(message)
-        return installation
-
-    def _learn_installation(self, message: LaunchMessage) -> None:
-        if not self.consumer.learns_installation(message.instance_guid):
-            return
-        # Written before the launch, so that simultaneous first launches wait here.
-        learned = self.consumer.learn_installation(message.instance_guid)
-        if not learned and self.consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
-            raise self._build_other_installation(message)
-
-    def _build_other_installation(self, message: LaunchMessage) -> OtherInstallation:
+    def _build_other_installation(self) -> OtherInstallation:
         return OtherInstallation(
             format_lazy(
                 _(
@@ -206,24 +186,24 @@ class LaunchView(DecoratedView):
                     "If it is the same LMS, accept this one too: a Moodle sends what “Default "
                     "organisation ID” says in each of its tools. If not, add a second consumer."
                 ),
-                seen=message.instance_guid,
+                seen=self.message.installation.guid,
                 known=", ".join(map(str, self.consumer.installations.all())),
             )
         )
 
-    def _find_foreign_origin(self, message: LaunchMessage) -> str:
+    def _find_foreign_origin(self) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
-        if not self.consumer.get_frame_origins(message.return_origin):
+        if not self.consumer.get_frame_origins(self.message.return_origin):
             # If this is refused in a frame, the launch log offers it.
             return origin
-        if not self.consumer.is_foreign_origin(origin, message):
+        if not self.consumer.is_foreign_origin(origin, self.message):
             return ""
         if self.consumer.origin_check == LtiConsumer.OriginCheck.ENFORCE:
             raise UnexpectedOrigin(
                 format_lazy(
                     _("The launch was posted from {seen}; the LMS's origins are {own}."),
                     seen=origin,
-                    own=", ".join(self.consumer.get_frame_origins(message.return_origin)),
+                    own=", ".join(self.consumer.get_frame_origins(self.message.return_origin)),
                 )
             )
         return origin
@@ -251,9 +231,3 @@ class LaunchView(DecoratedView):
         if frames.may_be_framed(self.request):
             frames.mark_frame(self.request, response, launch)
         return response
-
-
-def _asks_for_a_page(request: HttpRequest) -> bool:
-    # "*/*" is what programs send, Moodle's curl among them; browsers name HTML.
-    asked = {(kind.main_type, kind.sub_type) for kind in request.accepted_types}
-    return not asked.isdisjoint({("text", "html"), ("application", "xhtml+xml")})

@@ -153,7 +153,7 @@ def _give_up(view: DecoratedView, request: HttpRequest, error: Exception) -> Htt
 
 def _render_page(request: HttpRequest, refusal: SiteUnavailable) -> HttpResponse:
     again = request.get_full_path() if request.method == "GET" else None
-    back = refusal.message.return_url if refusal.message is not None else None
+    back = refusal.message.presentation.return_url if refusal.message is not None else None
     known = {"text": refusal.public_text, "code": refusal.code, "again": again, "back": back}
     response = render_page("unavailable", known, status=refusal.status)
     response.headers["Retry-After"] = str(RETRY_AFTER)

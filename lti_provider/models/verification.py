@@ -1,0 +1,51 @@
+"""What a wing hands over: a launch whose signature held, and why one was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lti_provider.message import LaunchMessage
+from lti_provider.models.consumer import LtiConsumer
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class VerifiedLaunch:
+    """A launch that the consumer's LMS made, and nobody else.
+
+    ``nonce`` is of any form, unique for the consumer until ``nonce_expires_at``. ``query`` are the
+    pairs of the launch URL's query that LTI does not know. ``clock_difference`` is in seconds,
+    positive if the LMS's clock is ahead. ``is_trial``: this site launched itself. ``evidence`` is
+    for ``protocols.explain``.
+    """
+
+    consumer: LtiConsumer
+    message: LaunchMessage
+    nonce: str
+    nonce_expires_at: datetime
+    query: tuple[tuple[str, str], ...]
+    clock_difference: int
+    signed_with: LtiConsumer.SecretUse
+    is_trial: bool
+    evidence: object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What the launch log says of a refused launch.
+
+    ``hint`` is a likelier cause than the refusal's own hint, or blank. ``user_id`` is whom the
+    request named, verified or not. ``signed_text`` is what the signature should cover, with
+    personal data masked. ``is_trial``: this site launched itself.
+    """
+
+    hint: str | _StrPromise = ""
+    user_id: str = ""
+    launch_url: str = ""
+    clock_difference: int | None = None
+    signed_text: str = ""
+    is_trial: bool = False
