@@ -45,7 +45,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
         target: str,
         launch_url: str = "",
         foreign_origin: str = "",
-    ) -> tuple[LtiLaunch, str]:
+    ) -> LtiLaunch:
         """Claim the nonce and issue a one-time handle, in one insert.
 
         Raises IntegrityError if the consumer's nonce was used before: see ``is_nonce_used``.
@@ -72,7 +72,8 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
             is_trial=verified.is_trial,
         )
         launch.save(force_insert=True, using=self.db)
-        return launch, handle
+        launch.handle = handle
+        return launch
 
     def is_nonce_used(self, consumer: LtiConsumer, nonce: str) -> bool:
         """Whether a launch of the consumer had this nonce."""
@@ -215,6 +216,9 @@ class LtiLaunch(models.Model):
         to_fields=("lti_consumer", "user_digest", "link_digest"),
         related_name="lti_launches",
     )
+
+    #: Of a launch that was accepted just now; only its digest is stored.
+    handle: str = ""
 
     objects = LtiLaunchQuerySet.as_manager()
 

@@ -53,30 +53,31 @@ class EnterView(HandleView):
             return self._offer_new_window(launch, handle)
         if launch.needs_account:
             return ask_to_sign_in(request, launch, handle, framed=framed)
-        if self._is_somebody_else(request, launch, framed=framed):
+        if is_somebody_else(request, launch, framed=framed):
             # The question must not be framed, so a frame goes on to where it can be asked.
             if framed:
                 return self._offer_new_window(launch, handle)
             return self._ask_to_replace_session(request, launch)
-        return self._open_session(request, launch, framed=framed)
+        return self._enter(request, launch, framed=framed)
 
     @method_decorator(csrf_protect)
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Sign in, in place of somebody else: the person was asked and agreed."""
         if not frames.is_bound(request, handle):
             raise OtherBrowser
-        return self._open_session(request, launch, framed=self._is_framed(request, handle))
+        return self._enter(request, launch, framed=self._is_framed(request, handle))
+
+    def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
+        with commit(router.db_for_write(LtiLaunch)):
+            response = enter(request, launch, framed=framed)
+        log_launch(launch)
+        frames.unbind_handle(request, response, request.path)
+        return response
 
     def _is_framed(self, request: HttpRequest, handle: str) -> bool:
         if frames.may_be_framed(request) and frames.may_be_top_level(request):
             return not frames.is_bound_top_level(request, handle)
         return frames.may_be_framed(request)
-
-    def _is_somebody_else(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> bool:
-        # A framed jar has only sessions of launches, unless the browser ignores Partitioned.
-        if not request.user.is_authenticated or (framed and sessions.has_launches(request)):
-            return False
-        return launch.lti_user is None or launch.lti_user.user_id != request.user.pk
 
     def _offer_new_window(self, launch: LtiLaunch, handle: str) -> HttpResponse:
         action = reverse("lti_provider:window", args=[handle])
@@ -101,72 +102,90 @@ class EnterView(HandleView):
         with translation.override(launch.locale or translation.get_language()):
             return render_page("replace_session", context, frame_ancestors=())
 
-    def _open_session(
-        self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
-    ) -> HttpResponseBase:
-        # With the session in it, so that whatever fails leaves a handle that still opens one.
-        with commit(router.db_for_write(LtiLaunch)):
-            if not launch.claim():
-                raise LaunchUsed
-            self._sign_in(request, launch, framed=framed)
-            _save_session(request.session)
-        fields = {
-            "consumer": launch.lti_consumer_id,
-            "launch": launch.pk,
-            "secret": launch.signed_with,
-        }
-        logger.info(
-            "user_launched consumer=%(consumer)s launch=%(launch)s secret=%(secret)s",
-            fields,
-            extra={"event": "user_launched", **fields},
-        )
-        return self._redirect_to_content(request, launch, framed=framed)
 
-    def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
-        # Rows that refer to the consumer lock it on MariaDB: written first, simultaneous launches
-        # wait here, and not for each other.
-        grade_service = launch.message.grade_service
-        if grade_service is not None:
-            launch.lti_consumer.learn_outcome_host(get_host(grade_service.url))
-        user = authenticate(request, launch=launch)
-        if user is None:
-            raise ImproperlyConfigured(
-                "Add 'lti_provider.backends.LtiBackend' to AUTHENTICATION_BACKENDS."
-            )
-        launch.resource_link = LtiResourceLink.objects.sync_from_launch(
-            launch.lti_consumer, launch.message, launch.resource_link
-        )
-        result = LtiResult.objects.sync_from_launch(
-            launch.lti_consumer,
-            launch.message,
-            user_digest=launch.user_digest,
-            link_digest=launch.link_digest,
-            known=launch.result,
-            rotation=launch.lti_consumer.get_rotation(launch.signed_with),
-        )
-        if result is not None:
-            launch.result = result
-        sessions.sign_in(request, user, launch, framed=framed)
-        user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
+def is_somebody_else(request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> bool:
+    """Whether this browser is signed in as a different person, who would have to be asked."""
+    # A framed jar has only sessions of launches, unless the browser ignores Partitioned.
+    if not request.user.is_authenticated or (framed and sessions.has_launches(request)):
+        return False
+    return launch.lti_user is None or launch.lti_user.user_id != request.user.pk
 
-    def _redirect_to_content(
-        self, request: HttpRequest, launch: LtiLaunch, *, framed: bool
-    ) -> HttpResponseBase:
-        response = SeeOther(sessions.get_page_url(launch))
-        frames.unbind_handle(request, response, request.path)
-        if framed:
-            frames.FrameMarker.from_launch(launch).set_cookie(request, response)
-        if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
-            response.set_cookie(
-                settings.LANGUAGE_COOKIE_NAME,
-                launch.locale,
-                path=settings.LANGUAGE_COOKIE_PATH,
-                domain=settings.LANGUAGE_COOKIE_DOMAIN,
-                secure=settings.LANGUAGE_COOKIE_SECURE,
-                httponly=settings.LANGUAGE_COOKIE_HTTPONLY,
-                samesite=settings.LANGUAGE_COOKIE_SAMESITE,
-            )
-        return response
+
+def may_enter_at_once(request: HttpRequest, launch: LtiLaunch) -> bool:
+    """Whether nothing has to be asked or found out before a frame that keeps our cookies."""
+    if not launch.frame_origins or launch.needs_account:
+        return False
+    return not is_somebody_else(request, launch, framed=True)
+
+
+def enter(request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
+    """Use the launch up, sign in, and lead to its page; called in a transaction.
+
+    With the session in it, so that whatever fails leaves a launch that still opens one. Raises
+    LaunchUsed and what ``LtiBackend.authenticate`` raises.
+    """
+    if not launch.claim():
+        raise LaunchUsed
+    # Rows that refer to the consumer lock it on MariaDB: written first, simultaneous launches
+    # wait here, and not for each other.
+    grade_service = launch.message.grade_service
+    if grade_service is not None:
+        launch.lti_consumer.learn_outcome_host(get_host(grade_service.url))
+    user = authenticate(request, launch=launch)
+    if user is None:
+        raise ImproperlyConfigured(
+            "Add 'lti_provider.backends.LtiBackend' to AUTHENTICATION_BACKENDS."
+        )
+    launch.resource_link = LtiResourceLink.objects.sync_from_launch(
+        launch.lti_consumer, launch.message, launch.resource_link
+    )
+    result = LtiResult.objects.sync_from_launch(
+        launch.lti_consumer,
+        launch.message,
+        user_digest=launch.user_digest,
+        link_digest=launch.link_digest,
+        known=launch.result,
+        rotation=launch.lti_consumer.get_rotation(launch.signed_with),
+    )
+    if result is not None:
+        launch.result = result
+    sessions.sign_in(request, user, launch, framed=framed)
+    user_launched.send(sender=LtiLaunch, request=request, launch=launch, user=user)
+    _save_session(request.session)
+    return _redirect_to_content(request, launch, framed=framed)
+
+
+def log_launch(launch: LtiLaunch) -> None:
+    """Log a launch that was entered, once that is committed."""
+    fields = {
+        "consumer": launch.lti_consumer_id,
+        "launch": launch.pk,
+        "secret": launch.signed_with,
+    }
+    logger.info(
+        "user_launched consumer=%(consumer)s launch=%(launch)s secret=%(secret)s",
+        fields,
+        extra={"event": "user_launched", **fields},
+    )
+
+
+def _redirect_to_content(
+    request: HttpRequest, launch: LtiLaunch, *, framed: bool
+) -> HttpResponseBase:
+    response = SeeOther(sessions.get_page_url(launch))
+    if framed:
+        frames.FrameMarker.from_launch(launch).set_cookie(request, response)
+    if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            launch.locale,
+            path=settings.LANGUAGE_COOKIE_PATH,
+            domain=settings.LANGUAGE_COOKIE_DOMAIN,
+            secure=settings.LANGUAGE_COOKIE_SECURE,
+            httponly=settings.LANGUAGE_COOKIE_HTTPONLY,
+            samesite=settings.LANGUAGE_COOKIE_SAMESITE,
+        )
+    return response
 
 
 def _save_session(session: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 from urllib.parse import unquote, urlencode, urlsplit
 
 from django.contrib.auth.decorators import login_not_required
@@ -37,6 +39,7 @@ from lti_provider.origins import add_query, is_under
 from lti_provider.signals import is_from_site
 from lti_provider.views.cartridge import LaunchUrlView
 from lti_provider.views.decorated import R, non_atomic_requests
+from lti_provider.views.enter import enter, log_launch, may_enter_at_once
 from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 from lti_provider.views.target import is_launchable
@@ -47,9 +50,10 @@ _TARGET_LENGTH = 4000
 
 
 class LaunchView(LaunchUrlView):
-    """Verifies a launch and hands it on to ``enter``; never touches the session.
+    """Verifies a launch, and signs its person in or hands it on to ``enter``.
 
-    Subclass it and override ``get_success_url`` to send launches where your site wants them;
+    Subclass it and override ``get_success_url`` to send launches where your site wants them,
+    ``launch_valid`` and ``launch_refused`` to answer in your own way;
     ``self.consumer``, ``self.message`` and ``self.query`` (the pairs of the URL's query that LTI
     does not know) are verified by then; OAuth does not tie a pair to the query, so decide by the
     path or a custom parameter. Raise a ``LaunchRefused`` to refuse.
@@ -68,6 +72,7 @@ class LaunchView(LaunchUrlView):
     message: LaunchMessage
     query: tuple[tuple[str, str], ...]
     verified: VerifiedLaunch | None = None
+    entered: LtiLaunch | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -75,22 +80,49 @@ class LaunchView(LaunchUrlView):
 
     @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Verify the launch, ask the consumer's policy, store it, and redirect to ``enter``."""
+        """Verify the launch, ask what refuses it, and only then write."""
+        # A second attempt begins anew.
+        vars(self).update(verified=None, entered=None)
         try:
             verified = self.verified = protocols.verify(request)
-            self.consumer, self.message, self.query = (
-                verified.consumer,
-                verified.message,
-                verified.query,
-            )
+            self.consumer, self.message = verified.consumer, verified.message
+            self.query = verified.query
             self._check_account()
             installation = self._find_installation()
             foreign_origin = self._find_foreign_origin()
             target = self._get_target()
-            launch, handle = self._store(verified, installation, target, foreign_origin)
+            with self._accept_once(verified):
+                self._learn(verified, installation)
+                launch = LtiLaunch.objects.accept(
+                    verified,
+                    target=target,
+                    launch_url=request.build_absolute_uri(),
+                    foreign_origin=foreign_origin,
+                )
+                response = self.launch_valid(launch)
         except LaunchRefused as refusal:
-            return refuse(request, self.add_known_details(refusal))
-        return self._redirect_to_enter(launch, handle)
+            return self.launch_refused(self.add_known_details(refusal))
+        if self.entered is not None:
+            log_launch(self.entered)
+        return response
+
+    def launch_valid(self, launch: LtiLaunch) -> HttpResponseBase:
+        """Answer an accepted launch: the page itself, or ``enter``, which finds a session.
+
+        A frame that brings our marker of the same consumer keeps our cookies, so it is signed in
+        at once. Called in the transaction that stores the launch: what is refused here was never
+        launched. Raises LaunchRefused.
+        """
+        if self._is_frame_known():
+            known = cast("LtiLaunch", LtiLaunch.objects.with_handle(launch.handle))
+            if may_enter_at_once(self.request, known):
+                self.entered = known
+                return enter(self.request, known, framed=True)
+        return self._redirect_to_enter(launch)
+
+    def launch_refused(self, refusal: LaunchRefused) -> HttpResponseBase:
+        """Answer a refused launch: back to the LMS with a message, or a page that says why."""
+        return refuse(self.request, refusal)
 
     def add_known_details(self, refusal: R) -> R:
         if self.verified is not None:
@@ -140,26 +172,13 @@ class LaunchView(LaunchUrlView):
             raise self._build_other_installation()
         return installation
 
-    def _store(
-        self,
-        verified: VerifiedLaunch,
-        installation: LtiInstallation | None,
-        target: str,
-        foreign_origin: str,
-    ) -> tuple[LtiLaunch, str]:
+    @contextmanager
+    def _accept_once(self, verified: VerifiedLaunch) -> Iterator[None]:
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.
         try:
             with commit(router.db_for_write(LtiLaunch)):
-                # Before the launch, which locks the consumer on MariaDB: simultaneous launches
-                # wait here.
-                self._learn(verified, installation)
-                return LtiLaunch.objects.accept(
-                    verified,
-                    target=target,
-                    launch_url=self.request.build_absolute_uri(),
-                    foreign_origin=foreign_origin,
-                )
+                yield
         except IntegrityError as error:
             used = LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce)
             if used and not is_from_site(error):
@@ -167,6 +186,8 @@ class LaunchView(LaunchUrlView):
             raise
 
     def _learn(self, verified: VerifiedLaunch, installation: LtiInstallation | None) -> None:
+        # Written before the launch, which locks the consumer on MariaDB: simultaneous launches
+        # wait here, and not for each other.
         consumer, guid = self.consumer, self.message.installation.guid
         if consumer.learns_installation(guid):
             learned = consumer.learn_installation(guid)
@@ -224,10 +245,16 @@ class LaunchView(LaunchUrlView):
             )
         return url
 
-    def _redirect_to_enter(self, launch: LtiLaunch, handle: str) -> HttpResponseBase:
-        path = reverse("lti_provider:enter", args=[handle])
+    def _is_frame_known(self) -> bool:
+        if not frames.may_be_framed(self.request) or frames.may_be_top_level(self.request):
+            return False
+        marker = frames.FrameMarker.read(self.request)
+        return marker is not None and marker.consumer == str(self.consumer.pk)
+
+    def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
+        path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        frames.bind_handle(self.request, response, handle, path)
+        frames.bind_handle(self.request, response, launch.handle, path)
         if frames.may_be_framed(self.request):
             frames.mark_frame(self.request, response, launch)
         return response
