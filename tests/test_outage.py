@@ -19,6 +19,7 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import Signal
 from django.test import Client
 
+from lti_provider.frames import MARKER_COOKIE
 from lti_provider.models import LtiConnectionEvent, LtiLaunch, LtiUser
 from lti_provider.signals import (
     connection_refused,
@@ -147,6 +148,8 @@ def test_whose_session_ended_meanwhile_enters(settings, lms, framed):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
     browser = Client()
     lms.launch(browser, "/content/", framed=framed)
+    # With it, the launch itself would sign in.
+    browser.cookies.pop(MARKER_COOKIE, None)
     url = lms.post(browser, "/content/", framed=framed)["Location"]
     ended = []
 

@@ -26,7 +26,6 @@ from lti_provider.exceptions import (
 )
 from lti_provider.models import LtiLaunch, LtiResourceLink, LtiResult
 from lti_provider.models.commit import commit
-from lti_provider.origins import get_host
 from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
@@ -126,11 +125,6 @@ def enter(request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpRespo
     """
     if not launch.claim():
         raise LaunchUsed
-    # Rows that refer to the consumer lock it on MariaDB: written first, simultaneous launches
-    # wait here, and not for each other.
-    grade_service = launch.message.grade_service
-    if grade_service is not None:
-        launch.lti_consumer.learn_outcome_host(get_host(grade_service.url))
     user = authenticate(request, launch=launch)
     if user is None:
         raise ImproperlyConfigured(

@@ -35,7 +35,7 @@ from lti_provider.exceptions import (
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, VerifiedLaunch
 from lti_provider.models.commit import commit
-from lti_provider.origins import add_query, is_under
+from lti_provider.origins import add_query, get_host, is_under
 from lti_provider.signals import is_from_site
 from lti_provider.views.cartridge import LaunchUrlView
 from lti_provider.views.decorated import R, non_atomic_requests
@@ -193,6 +193,8 @@ class LaunchView(LaunchUrlView):
             learned = consumer.learn_installation(guid)
             if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
                 raise self._build_other_installation()
+        if self.message.grade_service is not None:
+            consumer.learn_outcome_host(get_host(self.message.grade_service.url))
         if verified.is_trial:
             return
         consumer.record_secret_use(verified.signed_with)
