@@ -43,8 +43,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
-        default=60,
-        help=f"how often {LAUNCHES_A_ROUND} launches of each kind are measured (60)",
+        default=30,
+        help=f"how often {LAUNCHES_A_ROUND} launches of each kind are measured (30)",
     )
     parser.add_argument(
         "--growth",
