@@ -33,12 +33,12 @@ def on_configured(run: Callable[[], None]) -> None:
 
     django.setup()
     given = connection.settings_dict["NAME"]
-    print(f"\n{connection.display_name}, Django {django.__version__}, {sys.version.split()[0]}")
     try:
         connection.creation.create_test_db(verbosity=0, autoclobber=True)
     except (DatabaseError, SystemExit):
-        print("did not answer")
+        print(f"\n{connection.vendor} did not answer")
         return
+    print(f"\n{connection.display_name}, Django {django.__version__}, {sys.version.split()[0]}")
     try:
         run()
     finally:

@@ -16,6 +16,7 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 from oauthlib.oauth1.rfc5849 import signature
 
+CONTENT = "/content/quiz/1/"
 FLOOR_SECRET = "as long as a secret that the app generates: sixty-four characters"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 User = get_user_model()
@@ -26,7 +27,7 @@ def returning(request: HttpRequest) -> HttpResponseRedirect:
     """Sign in an account that exists."""
     fields = verified_fields(request)
     login(request, User.objects.get(username=fields["user_id"]), backend=BACKEND)
-    return HttpResponseRedirect("/content/")
+    return HttpResponseRedirect(CONTENT)
 
 
 @csrf_exempt
@@ -37,7 +38,7 @@ def new(request: HttpRequest) -> HttpResponseRedirect:
     user.set_unusable_password()
     user.save(force_insert=True)
     login(request, user, backend=BACKEND)
-    return HttpResponseRedirect("/content/")
+    return HttpResponseRedirect(CONTENT)
 
 
 def verified_fields(request: HttpRequest) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Speaks WSGI to the site as an LMS and a browser would, and counts what the site's part costs."""
+"""Speaks WSGI to the site as an LMS and a browser would, and counts what a launch costs."""
 
 from __future__ import annotations
 
 import io
+import random
 import secrets
 import sys
 import time
@@ -10,71 +11,78 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
-from itertools import islice
+from itertools import cycle, islice
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection
+from django.db.models import Model
 from django.test import override_settings
 
-from benchmarks.floor import FLOOR_SECRET, User
-from lti_provider.message import LaunchMessage
-from lti_provider.models import (
-    LtiConsumer,
-    LtiContext,
-    LtiLaunch,
-    LtiResourceLink,
-    LtiResult,
-    LtiUser,
-)
-from lti_provider.models.context import digest_link
-from lti_provider.models.digest import digest
-from lti_provider.origins import get_host
+from benchmarks.floor import CONTENT, FLOOR_SECRET, User
+from benchmarks.server_cpu import read_server_cpu
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiResourceLink, LtiResult, LtiUser
 from lti_provider.testing import PROFILES, sign_launch
 
 HOST = "tool.example"
-LAUNCH_PATH = "/lti/launch/content/quiz/1/"
+LAUNCH_PATH = f"/lti/launch{CONTENT}"
+FRAME_MARKER = "__Host-lti_frame"
+MOST_REQUESTS = 9
 BATCH = 5000
+
+M = TypeVar("M", bound=Model)
 
 
 @dataclass
 class Cost:
-    """Milliseconds of this thread, and of the clock.
+    """Requests to the site, and milliseconds of CPU: of its thread and of the database server."""
 
-    Only the clock sees what a database server does.
-    """
+    requests: int = 0
+    site: float = 0
+    server: float = 0
 
-    cpu: float = 0
-    wall: float = 0
+    @property
+    def cpu(self) -> float:
+        return self.site + self.server
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Add what the block costs."""
-        wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+        """Add what a request costs."""
+        server, site = read_server_cpu(), time.thread_time_ns()
         yield
-        self.cpu += (time.thread_time_ns() - cpu) / 1e6
-        self.wall += (time.perf_counter_ns() - wall) / 1e6
+        self.site += (time.thread_time_ns() - site) / 1e6
+        self.server += (read_server_cpu() - server) / 1e6
+        self.requests += 1
 
 
 @dataclass
 class Browser:
-    """One empty jar of cookies. Only the site's own work is counted, not the browser's."""
+    """One jar of cookies. Only the site's own work is counted, not the browser's."""
 
     application: Callable
     framed: bool = True
-    cost: Cost = field(default_factory=Cost)
     cookies: dict[str, str] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
 
-    def request(self, method: str, path: str, body: bytes = b"") -> str:
-        """Send a request and keep its cookies; the answer is where it redirects to."""
-        environ = self._environ(method, path, body)
+    def launch(self, path: str, form: bytes) -> Cost:
+        """Post a signed form, and follow where it leads, as far as the content's address."""
+        location = self._request("POST", path, form)
+        while not location.startswith(CONTENT):
+            assert self.cost.requests < MOST_REQUESTS, location
+            location = self._request("GET", location)
+        return self.cost
+
+    def _request(self, method: str, url: str, body: bytes = b"") -> str:
+        environ = self._environ(method, url, body)
         started = []
         with self.cost.counted():
             response = self.application(environ, lambda *args: started.append(args))
             b"".join(response)
             response.close()
         status, headers = started[0]
-        assert status.startswith("30"), f"{method} {path}: {status}"
+        assert status.startswith("30"), f"{method} {url}: {status}"
         for name, value in headers:
             if name == "Set-Cookie":
                 self._keep(value.replace("; Partitioned", ""))
@@ -84,12 +92,13 @@ class Browser:
         for name, morsel in SimpleCookie(header).items():
             self.cookies[name] = morsel.coded_value
 
-    def _environ(self, method: str, path: str, body: bytes) -> dict[str, object]:
+    def _environ(self, method: str, url: str, body: bytes) -> dict[str, object]:
+        path, _mark, query = url.partition("?")
         environ = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",
             "PATH_INFO": path,
-            "QUERY_STRING": "",
+            "QUERY_STRING": query,
             "SERVER_NAME": HOST,
             "SERVER_PORT": "443",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -124,109 +133,84 @@ class Browser:
 class Bench:
     """A site with the app, the same site without it, and one LMS for both."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: list[str], links: list[str]) -> None:
+        """Everybody opens one of the activities, and FLOOR gets an account for each."""
         self.site = WSGIHandler()
         with override_settings(MIDDLEWARE=settings.MIDDLEWARE[1:]):
             self.bare_site = WSGIHandler()
-        self.consumer = LtiConsumer.objects.create(
-            consumer_name="Benchmark",
-            instance_guid=PROFILES["canvas"]["tool_consumer_instance_guid"],
-        )
+        self.consumer = LtiConsumer.objects.create(consumer_name="Benchmark")
+        self.opened = list(zip(users, cycle(links), strict=False))
+        User.objects.bulk_create(User(username=name, password="!") for name in users)
+        for user, link in self.opened:
+            self.launch(user, link)
+        update_statistics()
+        self.renew_marker()
 
-    def launch(self, user: str, link: str, *, framed: bool = True) -> Cost:
-        """A whole launch: the form, and ``enter``, which redirects to the content."""
-        browser = Browser(self.site, framed=framed)
-        form = self._form(LAUNCH_PATH, self.consumer.consumer_secret, user, link)
-        browser.request("GET", browser.request("POST", LAUNCH_PATH, form))
-        return browser.cost
+    def renew_marker(self) -> None:
+        """Launch in a frame, uncounted: a browser's marker is never older than its last launch."""
+        browser = Browser(self.site)
+        self._launch(browser, *self.opened[0])
+        self.marker = {FRAME_MARKER: browser.cookies[FRAME_MARKER]}
+
+    def launch(self, user: str, link: str, *, framed: bool = True, marked: bool = False) -> Cost:
+        """A whole launch, in a browser that brings nothing or the marker of this frame."""
+        cookies = dict(self.marker) if marked else {}
+        return self._launch(Browser(self.site, framed, cookies), user, link)
+
+    def _launch(self, browser: Browser, user: str, link: str) -> Cost:
+        form = self._sign(LAUNCH_PATH, self.consumer.consumer_secret, user, link)
+        return browser.launch(LAUNCH_PATH, form)
 
     def floor(self, path: str, user: str, link: str) -> Cost:
         """The same form to one of FLOOR's views."""
-        browser = Browser(self.bare_site)
-        browser.request("POST", path, self._form(path, FLOOR_SECRET, user, link))
-        return browser.cost
+        return Browser(self.bare_site).launch(path, self._sign(path, FLOOR_SECRET, user, link))
 
-    def _form(self, path: str, secret: str, user: str, link: str) -> bytes:
-        fields = launch_fields(user, link)
+    def _sign(self, path: str, secret: str, user: str, link: str) -> bytes:
+        fields = {**PROFILES["canvas"], "user_id": user, "resource_link_id": link}
         url, key = f"https://{HOST}{path}", self.consumer.consumer_key
         return urlencode(sign_launch(url, fields, key=key, secret=secret)).encode()
 
-    def add_users(self, names: list[str]) -> None:
-        """Accounts that have launched before; FLOOR finds them by the same name."""
-        for batch in batches(names):
-            users = User.objects.bulk_create(User(username=name, password="!") for name in batch)
+    def grow(self, people: int, links: int, launches: int) -> None:
+        """Copy what the first launch left, for people and activities that nobody will launch."""
+        launch = LtiLaunch.objects.earliest("pk")
+        person, result = LtiUser.objects.earliest("pk"), LtiResult.objects.earliest("pk")
+        digests = [secrets.token_hex(32) for _person in range(people)]
+        for batch in batches(digests):
+            accounts = User.objects.bulk_create(copied(person.user, username=d) for d in batch)
             LtiUser.objects.bulk_create(
-                LtiUser(
-                    lti_consumer=self.consumer,
-                    lti_user_id=user.username,
-                    lti_user_digest=digest(user.username),
-                    user=user,
-                )
-                for user in users
+                copied(person, user_id=account.pk, lti_user_id=d, lti_user_digest=d)
+                for account, d in zip(accounts, batch, strict=True)
             )
-
-    def add_links(self, names: list[str]) -> None:
-        """Activities of one course that were launched before."""
-        message = LaunchMessage(tuple(launch_fields("", "").items()))
-        course, _created = LtiContext.objects.get_or_create(
-            lti_consumer=self.consumer,
-            context_digest=digest(message.context_id),
-            defaults={
-                "context_id": message.context_id,
-                "title": message.get("context_title"),
-                "label": message.get("context_label"),
-            },
-        )
+            LtiResult.objects.bulk_create(copied(result, user_digest=d) for d in batch)
+        link = LtiResourceLink.objects.earliest("pk")
         LtiResourceLink.objects.bulk_create(
-            LtiResourceLink(
-                lti_consumer=self.consumer,
-                lti_context=course,
-                resource_link_id=name,
-                resource_link_digest=digest(message.context_id, name),
-                title=message.get("resource_link_title"),
-            )
-            for name in names
+            copied(link, resource_link_id=d, resource_link_digest=d) for d in digests[:links]
         )
-
-    def add_results(self, people_and_links: Iterable[tuple[str, str]]) -> None:
-        """What the LMS calls the grades of people who opened an activity before."""
-        message = LaunchMessage(tuple(launch_fields("", "").items()))
-        for batch in batches(people_and_links):
-            LtiResult.objects.bulk_create(
-                LtiResult(
-                    lti_consumer=self.consumer,
-                    user_digest=digest(user),
-                    link_digest=digest(message.context_id, link),
-                    service_url=message.outcome_service_url,
-                    service_host=get_host(message.outcome_service_url),
-                    sourcedid=message.result_sourcedid,
-                    accepts=",".join(message.outcome_data_accepted),
+        for batch in batches(range(launches)):
+            LtiLaunch.objects.bulk_create(
+                copied(
+                    launch,
+                    nonce_digest=secrets.token_hex(32),
+                    handle_digest=secrets.token_hex(32),
+                    user_digest=random.choice(digests),
+                    link_digest=random.choice(digests[:links]),
                 )
-                for user, link in batch
+                for _launch in batch
             )
-
-    def add_launches(self, people_and_links: Iterable[tuple[str, str]]) -> None:
-        """Launches of the past, such as ``LtiLaunch.objects.accept`` keeps."""
-        for batch in batches(people_and_links):
-            LtiLaunch.objects.bulk_create(self._past_launch(*each) for each in batch)
-
-    def _past_launch(self, user: str, link: str) -> LtiLaunch:
-        message = LaunchMessage(tuple(launch_fields(user, link).items()))
-        kept = message.without_personal_data(self.consumer.personal_data_kept)
-        return LtiLaunch(
-            lti_consumer=self.consumer,
-            nonce_digest=secrets.token_hex(32),
-            handle_digest=secrets.token_hex(32),
-            user_digest=digest(user),
-            link_digest=digest_link(message),
-            message_pairs=kept.pairs,
-            target="/content/quiz/1/",
-        )
+        update_statistics()
 
 
-def launch_fields(user: str, link: str) -> dict[str, str]:
-    """What the LMS sends, OAuth aside."""
-    return {**PROFILES["canvas"], "user_id": user, "resource_link_id": link}
+def update_statistics() -> None:
+    """As PostgreSQL's autovacuum would have done by then."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
+
+
+def copied(row: M, **changes: object) -> M:
+    """An unsaved copy of a row."""
+    fields = [field for field in row._meta.concrete_fields if not field.primary_key]
+    return type(row)(**{field.attname: getattr(row, field.attname) for field in fields} | changes)
 
 
 def batches(items: Iterable) -> Iterator[list]:
