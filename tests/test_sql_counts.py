@@ -164,7 +164,7 @@ def test_a_launch_that_does_not_hold_leaves_a_line_in_the_log_and_nothing_else(l
 
 def test_the_consumer_is_written_before_the_rows_that_lock_it():
     # MariaDB locks it for each row that refers to it: launches at once would wait for each other.
-    lms, browser = FakeLms.create("canvas", outcome_hosts=""), Client()
+    lms, browser = FakeLms.create("canvas", service_hosts=""), Client()
     with CaptureQueriesContext(connection) as of_post:
         posted = lms.post(browser, "/content/")
     with CaptureQueriesContext(connection) as of_enter:

@@ -237,8 +237,8 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             },
         ),
         (
-            _("Grades"),
-            {"fields": ("undelivered_grades", "outcome_hosts", "outcome_networks")},
+            _("Services"),
+            {"fields": ("undelivered_grades", "service_hosts", "service_networks")},
         ),
     )
 

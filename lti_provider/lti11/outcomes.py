@@ -205,8 +205,8 @@ def _post_message(
         result.service_url,
         headers={"Authorization": signed, "Content-Type": "application/xml"},
         body=body,
-        hosts=consumer.outcome_host_list,
-        networks=consumer.outcome_network_list,
+        hosts=consumer.service_host_list,
+        networks=consumer.service_network_list,
         timeout=timeout,
     )
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lti_provider")
 
 #: How many hosts launches may teach a consumer; the oldest one makes room.
-OUTCOME_HOSTS_LEARNED = 10
+SERVICE_HOSTS_LEARNED = 10
 
 #: The marker cookie carries the origins, and a browser keeps about 4 kB in one cookie.
 FRAME_ORIGINS_LENGTH = 2000
@@ -89,7 +89,7 @@ def validate_launch_targets(text: str) -> None:
             )
 
 
-def validate_outcome_hosts(text: str) -> None:
+def validate_service_hosts(text: str) -> None:
     """Refuse lines that are not hosts."""
     for line in text.split():
         if get_host(f"https://{line}/") != line.lower().removesuffix(":443"):
@@ -100,7 +100,7 @@ def validate_outcome_hosts(text: str) -> None:
             )
 
 
-def validate_outcome_networks(text: str) -> None:
+def validate_service_networks(text: str) -> None:
     """Refuse lines that are not networks, with what to write instead."""
     for line in text.split():
         try:
@@ -293,26 +293,26 @@ class LtiConsumer(models.Model):
             "Blank: every path that the site allows."
         ),
     )
-    outcome_hosts = models.TextField(
-        _("grade hosts"),
+    service_hosts = models.TextField(
+        _("service hosts"),
         blank=True,
-        validators=[validate_outcome_hosts],
+        validators=[validate_service_hosts],
         help_text=_(
-            "Where grades may be sent, one host a line, such as lms.example.edu. Leave blank: "
-            "signed launches fill it in."
+            "Hosts that this site may ask for this LMS, to take grades for example: one a line, "
+            "such as lms.example.edu. Leave blank: signed launches fill it in."
         ),
     )
-    outcome_networks = models.TextField(
-        _("grade networks"),
+    service_networks = models.TextField(
+        _("service networks"),
         blank=True,
-        validators=[validate_outcome_networks],
+        validators=[validate_service_networks],
         help_text=_(
-            "Grades are sent to public addresses only. If this LMS is on a private network, "
-            "list it here, one network a line, such as 10.20.0.0/16."
+            "Only public addresses are asked. If this LMS is on a private network, list it here, "
+            "one network a line, such as 10.20.0.0/16."
         ),
     )
-    unsupported_outcomes = models.CharField(
-        _("unsupported grade requests"), max_length=30, blank=True, editable=False
+    unsupported_operations = models.CharField(
+        _("unsupported operations"), max_length=30, blank=True, editable=False
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
@@ -395,9 +395,9 @@ class LtiConsumer(models.Model):
         self.frame_origins = "\n".join(
             dict.fromkeys(normalize_origin(line) for line in self.frame_origins.split())
         )
-        hosts = self.outcome_hosts.lower().split()
-        self.outcome_hosts = "\n".join(dict.fromkeys(h.removesuffix(":443") for h in hosts))
-        self.outcome_networks = "\n".join(dict.fromkeys(self.outcome_networks.split()))
+        hosts = self.service_hosts.lower().split()
+        self.service_hosts = "\n".join(dict.fromkeys(h.removesuffix(":443") for h in hosts))
+        self.service_networks = "\n".join(dict.fromkeys(self.service_networks.split()))
         taken = LtiConsumer.objects.with_key(self.consumer_key)
         if taken is not None and taken.pk != self.pk:
             raise ValidationError(
@@ -543,45 +543,45 @@ class LtiConsumer(models.Model):
         return tuple(line.strip() for line in self.launch_targets.splitlines() if line.strip())
 
     @property
-    def outcome_host_list(self) -> tuple[str, ...]:
-        """The hosts of ``outcome_hosts``, in order."""
-        return tuple(self.outcome_hosts.split())
+    def service_host_list(self) -> tuple[str, ...]:
+        """The hosts of ``service_hosts``, in order."""
+        return tuple(self.service_hosts.split())
 
     @property
-    def outcome_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks of ``outcome_networks``, in order."""
-        return tuple(ip_network(line) for line in self.outcome_networks.split())
+    def service_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of ``service_networks``, in order."""
+        return tuple(ip_network(line) for line in self.service_networks.split())
 
-    def learn_outcome_host(self, host: str) -> None:
-        """Add a host that a verified launch named to the hosts that take grades.
+    def learn_service_host(self, host: str) -> None:
+        """Add a host that a verified launch named to the service hosts.
 
         Whoever signs launches knows the secret that signs grades, so it may also say where they
         go; a grade whose address came from elsewhere goes nowhere.
         """
-        known = self.outcome_host_list
+        known = self.service_host_list
         if host in known:
             return
-        hosts = "\n".join((*known, host)[-OUTCOME_HOSTS_LEARNED:])
+        hosts = "\n".join((*known, host)[-SERVICE_HOSTS_LEARNED:])
         # Of two simultaneous launches the second one's host waits for its next launch.
-        learned = type(self).objects.filter(pk=self.pk, outcome_hosts=self.outcome_hosts)
-        if learned.update(outcome_hosts=hosts):
+        learned = type(self).objects.filter(pk=self.pk, service_hosts=self.service_hosts)
+        if learned.update(service_hosts=hosts):
             logger.info(
-                "outcome_host_learned consumer=%s host=%s",
+                "service_host_learned consumer=%s host=%s",
                 self.pk,
                 host,
-                extra={"event": "outcome_host_learned", "consumer": self.pk, "host": host},
+                extra={"event": "service_host_learned", "consumer": self.pk, "host": host},
             )
-        self.outcome_hosts = hosts
+        self.service_hosts = hosts
 
     def supports(self, operation: str) -> bool:
         """Whether the LMS may do this with grades: it has never said that it does not."""
-        return operation not in self.unsupported_outcomes.split()
+        return operation not in self.unsupported_operations.split()
 
     def record_unsupported(self, operation: str) -> None:
         """Record that the LMS does not do this with grades; a resend asks again."""
         if self.supports(operation):
-            self.unsupported_outcomes = f"{self.unsupported_outcomes} {operation}".strip()
-            self.save(update_fields=["unsupported_outcomes"])
+            self.unsupported_operations = f"{self.unsupported_operations} {operation}".strip()
+            self.save(update_fields=["unsupported_operations"])
 
     def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
         """Whether a launch's ``Origin`` header (RFC 6454) names a different site than this LMS.

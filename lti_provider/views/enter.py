@@ -127,7 +127,7 @@ class EnterView(HandleView):
         # wait here, and not for each other.
         url = launch.message.outcome_service_url
         if url and launch.message.result_sourcedid:
-            launch.lti_consumer.learn_outcome_host(get_host(url))
+            launch.lti_consumer.learn_service_host(get_host(url))
         user = authenticate(request, launch=launch)
         if user is None:
             raise ImproperlyConfigured(
