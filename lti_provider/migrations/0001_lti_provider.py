@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import lti_provider.models.consumer
+import lti_provider.models.credentials
 import lti_provider.models.join
 import lti_provider.models.secret
 
@@ -57,19 +58,26 @@ class Migration(migrations.Migration):
                 (
                     "consumer_key",
                     models.CharField(
-                        default=lti_provider.models.consumer.generate_key,
-                        help_text="Copy it into the LMS, or enter the key that the LMS already has.",
+                        blank=True,
+                        default=lti_provider.models.credentials.generate_key,
+                        help_text="Copy it into the LMS, or enter the key that the LMS already has. Leave key and secret blank if the LMS does not speak LTI 1.1.",
                         max_length=255,
+                        null=True,
                         validators=[django.core.validators.ProhibitNullCharactersValidator()],
                         verbose_name="consumer key",
                     ),
                 ),
-                ("consumer_key_digest", models.CharField(editable=False, max_length=64)),
+                (
+                    "consumer_key_digest",
+                    models.CharField(editable=False, max_length=64, null=True),
+                ),
                 (
                     "consumer_secret",
                     lti_provider.models.secret.SecretField(
-                        default=lti_provider.models.consumer.generate_secret,
+                        blank=True,
+                        default=lti_provider.models.credentials.generate_secret,
                         help_text="Shared with the LMS only. It signs launches and grades.",
+                        max_length=1024,
                         verbose_name="consumer secret",
                     ),
                 ),
@@ -82,7 +90,11 @@ class Migration(migrations.Migration):
                 (
                     "previous_secret",
                     lti_provider.models.secret.SecretField(
-                        blank=True, default="", editable=False, verbose_name="previous secret"
+                        blank=True,
+                        default="",
+                        editable=False,
+                        max_length=1024,
+                        verbose_name="previous secret",
                     ),
                 ),
                 (

@@ -18,8 +18,9 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import prepared
-from lti_provider.models.consumer import LONGEST_WINDOW, LtiConsumer
+from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
+from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet

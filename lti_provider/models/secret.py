@@ -127,9 +127,10 @@ class SecretField(SecretTextField):
     descriptor_class = SecretAttribute
     default_validators = [ProhibitNullCharactersValidator(), validate_secret]
 
-    def __init__(self, *args: Any, max_length: int = SECRET_LENGTH, **kwargs: Any) -> None:
-        super().__init__(*args, max_length=max_length, **kwargs)
-        self.validators.append(MaxLengthValidator(max_length))
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        length = kwargs.setdefault("max_length", SECRET_LENGTH)
+        super().__init__(*args, **kwargs)
+        self.validators.append(MaxLengthValidator(length))
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         return self.value_from_object(model_instance)

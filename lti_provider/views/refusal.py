@@ -104,7 +104,7 @@ def _select_nothing(refusal: LaunchRefused, message: LaunchMessage, url: str) ->
         refusal.form.body,
         text=text,
         code=refusal.code,
-        key=consumer.consumer_key,
+        key=consumer.signing_key,
         secret=consumer.get_secret(refusal.signed_with),
         method=refusal.form.oauth["oauth_signature_method"],
     )
