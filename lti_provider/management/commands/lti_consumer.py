@@ -38,11 +38,12 @@ _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_
 
 def get_portable_fields() -> list[str]:
     """Names of the fields that export and import carry, secrets aside."""
-    return [
+    names = [
         field.name
         for field in LtiConsumer._meta.concrete_fields
         if field.editable and not field.primary_key and field.name not in _SECRETS
     ]
+    return sorted(names, key=lambda name: name != "consumer_name")
 
 
 class Command(BaseCommand):
