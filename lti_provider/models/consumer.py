@@ -331,7 +331,10 @@ class LtiConsumer(Lti11Credentials):
             )
 
     def record_secret_use(self, use: Lti11Credentials.SecretUse) -> bool:
-        """As above; what the LMS refused while it had no such secret is sent again."""
+        """Record when a secret last signed a launch, once in an hour at most.
+
+        The first use of a secret that a rotation brought sends again what the LMS refused before.
+        """
         is_first = super().record_secret_use(use)
         if is_first:
             self.lti_results.retry_unauthorized()

@@ -67,8 +67,8 @@ class Lti11CredentialsQuerySet(PrimaryQuerySet[C_co]):
 class Lti11Credentials(models.Model):
     """The credentials and limits with which an LMS speaks LTI 1.1.
 
-    The key identifies the LMS, nothing else does. Without a key there is no LTI 1.1: no request is
-    ever verified, none is signed, and the secret is blank.
+    The key identifies the LMS, nothing else does. Without a key the LMS does not speak LTI 1.1: no
+    request is ever verified or signed, and the secret is blank.
     """
 
     class SecretUse(models.TextChoices):
@@ -146,12 +146,15 @@ class Lti11Credentials(models.Model):
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Refuse a key without a secret, and the other way round; forget all if both are blank."""
+        """Refuse a key without a secret and a secret without a key.
+
+        Where both are blank, the previous secret goes too.
+        """
         super().clean()
         if self.consumer_key and self.stored_secret == "":
-            raise ValidationError({"consumer_secret": _PAIR}, code="incomplete")
+            raise ValidationError({"consumer_secret": _PAIR})
         if not self.consumer_key and self.stored_secret:
-            raise ValidationError({"consumer_key": _PAIR}, code="incomplete")
+            raise ValidationError({"consumer_key": _PAIR})
         if not self.consumer_key:
             self.previous_secret, self.previous_secret_until = "", None
             self.previous_secret_used_at = self.secret_used_at = None
