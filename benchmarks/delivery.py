@@ -134,7 +134,7 @@ def add_grades(host: str, count: int) -> None:
     from lti_provider.models import LtiConsumer, LtiResult
 
     consumer = LtiConsumer.objects.create(
-        consumer_name=host, outcome_hosts=host, outcome_networks="127.0.0.0/8"
+        consumer_name=host, service_hosts=host, service_networks="127.0.0.0/8"
     )
     LtiResult.objects.bulk_create(
         (

@@ -22,6 +22,7 @@ from lti_provider.exceptions import (
     StaleTimestamp,
 )
 from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.models.credentials import NOT_SPOKEN
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -81,6 +82,8 @@ def _describe_consumer(recent: RecentLaunches) -> Iterator[StatusLine]:
     if not recent.consumer.is_active:
         text = _("Not active: its launches are refused.")
         yield StatusLine(name="inactive", label=label, text=text, level=Level.NOTE)
+    elif not recent.consumer.speaks_lti11:
+        yield StatusLine(name="no_lti11", label=label, text=NOT_SPOKEN, level=Level.NOTE)
     elif recent.consumer.is_secret_unreadable:
         text = SecretUnreadable.hint
         yield StatusLine(name="secret_unreadable", label=label, text=text, level=Level.ERROR)

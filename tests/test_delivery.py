@@ -63,7 +63,7 @@ def brisk(settings):
 
 @pytest.fixture
 def lms(gradebook):
-    made = FakeLms.create("canvas", outcome_networks="127.0.0.0/8")
+    made = FakeLms.create("canvas", service_networks="127.0.0.0/8")
     made.fields["lis_outcome_service_url"] = gradebook.url
     return made
 
@@ -102,7 +102,7 @@ def many(consumer, url, count, prefix="s", score=0.5):
         )
         for number in range(count)
     )
-    consumer.learn_outcome_host(get_host(url))
+    consumer.learn_service_host(get_host(url))
     mine = LtiResult.objects.filter(lti_consumer=consumer, user_digest__startswith=prefix)
     if score is not None:
         mine.submit(Decimal(str(score)))
@@ -329,11 +329,11 @@ def test_numbers_of_http_beyond_all_bounds_are_retried(result, gradebook, head):
 def test_an_attempt_that_never_reached_the_host_does_not_close_its_breaker(lms, gradebook):
     [result] = many(lms.consumer, gradebook.url, 1)
     breaker = break_off(result, failures=3, last_code="timeout")
-    LtiConsumer.objects.update(outcome_networks="")
+    LtiConsumer.objects.update(service_networks="")
     assert deliver_due().retried == 1
     breaker.refresh_from_db()
     assert breaker.failures == 3
-    LtiConsumer.objects.update(outcome_networks="127.0.0.0/8")
+    LtiConsumer.objects.update(service_networks="127.0.0.0/8")
     make_due()
     assert deliver_due().delivered == 1
     breaker.refresh_from_db()
@@ -411,8 +411,8 @@ def test_the_jitter_is_full_and_bounded():
     ("break_it", "code", "state"),
     [
         ({"lti_consumer__is_active": False}, "consumer_inactive", State.WAITING),
-        ({"lti_consumer__outcome_hosts": "other.example"}, "host_not_known", State.WAITING),
-        ({"lti_consumer__outcome_networks": ""}, "address_not_public", State.WAITING),
+        ({"lti_consumer__service_hosts": "other.example"}, "host_not_known", State.WAITING),
+        ({"lti_consumer__service_networks": ""}, "address_not_public", State.WAITING),
         ({"sourcedid": "a\x01b"}, "not_xml", State.FAILED),
         ({"sourcedid": ""}, "no_service", State.FAILED),
     ],
@@ -868,7 +868,7 @@ def test_the_payloads_of_all_makes_go_back_as_they_came(client, gradebook):
             continue
         fields = {k: v for k, v in fields.items() if not k.startswith("oauth_")}
         consumer = LtiConsumer.objects.create(consumer_name=path.stem, guid_policy="record")
-        consumer.outcome_networks = "127.0.0.0/8"
+        consumer.service_networks = "127.0.0.0/8"
         consumer.save()
         fields["lis_outcome_service_url"] = gradebook.url
         FakeLms(consumer, fields).launch(Client(), "/content/")

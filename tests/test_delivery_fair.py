@@ -26,7 +26,7 @@ def brisk(settings):
 
 
 def make_lms(gradebook, **consumer):
-    lms = FakeLms.create("canvas", outcome_networks="127.0.0.0/8", **consumer)
+    lms = FakeLms.create("canvas", service_networks="127.0.0.0/8", **consumer)
     lms.fields["lis_outcome_service_url"] = gradebook.url
     return lms
 

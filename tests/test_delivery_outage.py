@@ -66,7 +66,7 @@ def connecting(receive):
 
 @pytest.fixture
 def consumer():
-    return LtiConsumer.objects.create(consumer_name="C", outcome_networks="127.0.0.0/8")
+    return LtiConsumer.objects.create(consumer_name="C", service_networks="127.0.0.0/8")
 
 
 @pytest.fixture

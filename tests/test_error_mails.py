@@ -44,7 +44,7 @@ def mailed() -> Iterator[Callable[[], str]]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("unwritable", ["key", "score"])
 def test_a_grade_that_fails_is_mailed_without_secret_and_person(mailed, unwritable):
-    lms = FakeLms.create(consumer_secret=SECRET, outcome_hosts="lms.example")
+    lms = FakeLms.create(consumer_secret=SECRET, service_hosts="lms.example")
     result = LtiResult(
         lti_consumer=lms.consumer,
         service_url="https://lms.example/grades",

@@ -25,7 +25,7 @@ CONSUMERS = "/admin/lti_provider/lticonsumer/"
 
 @pytest.fixture
 def lms(gradebook):
-    made = FakeLms.create("canvas", consumer_name="Campus", outcome_networks="127.0.0.0/8")
+    made = FakeLms.create("canvas", consumer_name="Campus", service_networks="127.0.0.0/8")
     made.fields["lis_outcome_service_url"] = gradebook.url
     return made
 

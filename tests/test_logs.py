@@ -61,7 +61,7 @@ def extra_of(call):
 
 @pytest.fixture
 def lms(gradebook):
-    made = FakeLms.create("canvas", personal_data="name_email", outcome_networks="127.0.0.0/8")
+    made = FakeLms.create("canvas", personal_data="name_email", service_networks="127.0.0.0/8")
     made.fields.update(CANARIES, lis_outcome_service_url=gradebook.url)
     return made
 
@@ -108,7 +108,7 @@ def test_a_launch_is_one_line_with_ids(client, lms, records):
     words = " ".join(f"{name}={value}" for name, value in told.items())
     assert line.getMessage() == f"user_launched {words}"
     assert (line.event, fields(line)) == ("user_launched", told)
-    assert learned.event == "outcome_host_learned"
+    assert learned.event == "service_host_learned"
 
 
 def test_a_refusal_is_one_line_with_its_code(client, lms, records):
@@ -143,7 +143,7 @@ def test_no_line_holds_a_secret_or_a_person(client, lms, gradebook, records, set
     lms.consumer.end_previous_secret()
     lms.consumer.set_active(False)
     lms.consumer.set_active(True)
-    lms.consumer.unsupported_outcomes = ""
+    lms.consumer.unsupported_operations = ""
     settings.LTI_PROVIDER_GRADE_TIMEOUT = "a mistake"
     result.lti_consumer = lms.consumer
     send_score(result)

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
-from lti_provider.models.consumer import LONGEST_WINDOW
+from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from lti_provider import exceptions
 from lti_provider.models import LtiConsumer, LtiContext, LtiLaunch, LtiResourceLink, LtiUser
-from lti_provider.models.consumer import LONGEST_WINDOW
+from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.signals import connection_refused, launch_refused
 from lti_provider.testing import FakeLms
 from tests import rfc5849

@@ -14,7 +14,7 @@ from django.views import View
 from lti_provider.decorators import launch_required, role_required
 from lti_provider.message import Role
 from lti_provider.models import LtiLaunch, LtiUser
-from lti_provider.models.consumer import LONGEST_WINDOW
+from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 

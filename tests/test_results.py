@@ -159,15 +159,15 @@ def test_launches_teach_hosts(client, lms):
     for number in range(12):
         url = f"https://{number}.lms.example/grades"
         lms.launch(client, "/content/", lis_outcome_service_url=url)
-    hosts = LtiConsumer.objects.get().outcome_host_list
+    hosts = LtiConsumer.objects.get().service_host_list
     assert hosts == tuple(f"{number}.lms.example" for number in range(2, 12))
 
 
 def test_a_host_that_another_process_taught_is_not_lost(lms):
-    LtiConsumer.objects.update(outcome_hosts="taught.meanwhile.example")
-    lms.consumer.learn_outcome_host("lms.example")
-    assert lms.consumer.outcome_host_list == ("lms.example",)
-    assert LtiConsumer.objects.get().outcome_hosts == "taught.meanwhile.example"
+    LtiConsumer.objects.update(service_hosts="taught.meanwhile.example")
+    lms.consumer.learn_service_host("lms.example")
+    assert lms.consumer.service_host_list == ("lms.example",)
+    assert LtiConsumer.objects.get().service_hosts == "taught.meanwhile.example"
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_a_resend_starts_anew_and_asks_again_what_was_unsupported(result, lms):
     LtiResult.objects.update(state="failed", attempts=7, refusals=3, next_attempt_at=None)
     lms.consumer.record_unsupported("replace")
     lms.consumer.record_unsupported("replace")
-    assert LtiConsumer.objects.get().unsupported_outcomes == "replace"
+    assert LtiConsumer.objects.get().unsupported_operations == "replace"
     assert LtiResult.objects.all().resend() == 1
     again = LtiResult.objects.get()
     assert (again.state, again.attempts, again.refusals) == (WAITING, 0, 0)
@@ -439,12 +439,12 @@ def test_what_an_lms_says_is_not_a_format():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("outcome_hosts", "https://lms.example/"),
-        ("outcome_hosts", "*.lms.example"),
-        ("outcome_hosts", "lms.example:port"),
-        ("outcome_networks", "10.0.0.0/33"),
-        ("outcome_networks", "10.0.0.1/8"),
-        ("outcome_networks", "everything"),
+        ("service_hosts", "https://lms.example/"),
+        ("service_hosts", "*.lms.example"),
+        ("service_hosts", "lms.example:port"),
+        ("service_networks", "10.0.0.0/33"),
+        ("service_networks", "10.0.0.1/8"),
+        ("service_networks", "everything"),
     ],
 )
 def test_hosts_and_networks_say_what_is_wrong(lms, field, value):
@@ -454,11 +454,11 @@ def test_hosts_and_networks_say_what_is_wrong(lms, field, value):
 
 
 def test_hosts_and_networks_are_normalized(lms):
-    lms.consumer.outcome_hosts = "LMS.Example\nlms.example:443\n[::1]:8080"
-    lms.consumer.outcome_networks = "10.0.0.0/8\n10.0.0.0/8\nfd00::/8"
+    lms.consumer.service_hosts = "LMS.Example\nlms.example:443\n[::1]:8080"
+    lms.consumer.service_networks = "10.0.0.0/8\n10.0.0.0/8\nfd00::/8"
     lms.consumer.full_clean()
-    assert lms.consumer.outcome_host_list == ("lms.example", "[::1]:8080")
-    assert len(lms.consumer.outcome_network_list) == 2
+    assert lms.consumer.service_host_list == ("lms.example", "[::1]:8080")
+    assert len(lms.consumer.service_network_list) == 2
 
 
 def test_expired_time_is_no_reason_for_a_fresh_score(result):

@@ -41,7 +41,7 @@ REFUSALS = {
 @pytest.fixture
 def lms(gradebook):
     """An LMS that goes on with its first secret until its ``consumer`` is refreshed."""
-    made = FakeLms.create("canvas", outcome_networks="127.0.0.0/8")
+    made = FakeLms.create("canvas", service_networks="127.0.0.0/8")
     made.fields["lis_outcome_service_url"] = gradebook.url
     return made
 

@@ -24,7 +24,7 @@ from lti_provider.exceptions import SecretUnreadable
 from lti_provider.lti11.outcomes import send_score
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, Verdict
 from lti_provider.models.attempt import describe_reason
-from lti_provider.models.secret import PREFIX, decrypt, encrypt
+from lti_provider.models.secret import PREFIX, SecretField, decrypt, encrypt
 from lti_provider.status import Level
 from lti_provider.testing import FakeLms, sign_launch
 
@@ -265,6 +265,23 @@ def test_a_secret_cannot_look_like_an_encrypted_one(lms):
         field.clean("x" * 1025, lms.consumer)
     with pytest.raises(ValidationError):
         field.clean("x\0", lms.consumer)
+
+
+@pytest.mark.parametrize("length", [10, 1024, 4096])
+def test_a_secret_has_the_length_that_its_field_says(length):
+    field = SecretField(max_length=length)
+    assert field.clean("x" * length, None) == "x" * length
+    with pytest.raises(ValidationError, match=f"at most {length} characters"):
+        field.clean("x" * (length + 1), None)
+    _name, _path, args, kwargs = field.deconstruct()
+    rebuilt = SecretField(*args, **kwargs)
+    with pytest.raises(ValidationError, match=f"at most {length} characters"):
+        rebuilt.clean("x" * (length + 1), None)
+
+
+def test_a_shared_secret_has_at_most_1024_characters():
+    field = LtiConsumer._meta.get_field("consumer_secret")
+    assert field.max_length == SecretField().max_length == 1024
 
 
 @given(text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=300))

@@ -165,11 +165,11 @@ def test_a_launch_that_does_not_hold_leaves_a_line_in_the_log_and_nothing_else(l
 
 def test_the_consumer_is_written_before_the_rows_that_lock_it():
     # MariaDB locks it for each row that refers to it: launches at once would wait for each other.
-    lms, browser = FakeLms.create("canvas", outcome_hosts=""), Client()
+    lms, browser = FakeLms.create("canvas", service_hosts=""), Client()
     lms.launch(Client(), "/content/", user_id="somebody else", context_id="c")
-    LtiConsumer.objects.update(outcome_hosts="", secret_used_at=None)
+    LtiConsumer.objects.update(service_hosts="", secret_used_at=None)
     lms.launch(browser, "/content/", framed=True)
-    LtiConsumer.objects.update(outcome_hosts="", secret_used_at=None)
+    LtiConsumer.objects.update(service_hosts="", secret_used_at=None)
     for framed in (False, True):
         with CaptureQueriesContext(connection) as queries:
             lms.post(browser, "/content/", framed=framed, context_id="new")
@@ -180,4 +180,4 @@ def test_the_consumer_is_written_before_the_rows_that_lock_it():
         ]
         assert updates
         assert max(updates) < min(inserts)
-        LtiConsumer.objects.update(outcome_hosts="", secret_used_at=None)
+        LtiConsumer.objects.update(service_hosts="", secret_used_at=None)

@@ -27,7 +27,7 @@ BROKER = ("127.0.0.1", 5672)
 
 @pytest.fixture
 def result(gradebook):
-    consumer = LtiConsumer.objects.create(consumer_name="C", outcome_networks="127.0.0.0/8")
+    consumer = LtiConsumer.objects.create(consumer_name="C", service_networks="127.0.0.0/8")
     return many(consumer, gradebook.url, 1, score=None).get()
 
 

@@ -35,10 +35,12 @@ from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, get_setup_url
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
-from lti_provider.models.consumer import generate_key, generate_secret
+from lti_provider.models.credentials import NOT_SPOKEN, generate_key, generate_secret
 from lti_provider.models.secret import SECRET_LENGTH, decrypt_all, validate_secret
 
 if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
     ConsumerModelForm = forms.ModelForm[LtiConsumer]
     ConsumerModelAdmin = admin.ModelAdmin[LtiConsumer]
     InstallationTabularInline = admin.TabularInline[LtiInstallation, LtiConsumer]
@@ -86,6 +88,8 @@ class LtiConsumerForm(ConsumerModelForm):
     )
     consumer_key = forms.CharField(
         initial=generate_key,
+        required=False,
+        empty_value=None,
         label=capfirst(LtiConsumer._meta.get_field("consumer_key").verbose_name),
         help_text=LtiConsumer._meta.get_field("consumer_key").help_text,
         max_length=255,
@@ -94,6 +98,7 @@ class LtiConsumerForm(ConsumerModelForm):
     )
     consumer_secret = forms.CharField(
         initial=generate_secret,
+        required=False,
         label=capfirst(LtiConsumer._meta.get_field("consumer_secret").verbose_name),
         help_text=LtiConsumer._meta.get_field("consumer_secret").help_text,
         max_length=SECRET_LENGTH,
@@ -111,9 +116,10 @@ class LtiConsumerForm(ConsumerModelForm):
             return
         self._stored_secret = self.instance.stored_secret
         field = self.fields["consumer_secret"]
-        field.required = False
         field.initial = None
-        field.help_text = _("Leave blank to keep the present one.")
+        if not self._stored_secret:
+            return
+        field.help_text = _("Leave blank to keep the present one. Without a key it is removed.")
         widget: Any = field.widget
         widget.render_value = False
         widget.reveal_url = reverse(REVEAL_URL, args=[self.instance.pk])
@@ -136,8 +142,10 @@ class LtiConsumerForm(ConsumerModelForm):
         return [name for name in super().changed_data if not (same and name == "consumer_secret")]
 
     def clean_consumer_secret(self) -> str:
-        # A blank keeps what is stored, whether or not it can be decrypted.
-        return self.cleaned_data["consumer_secret"] or self.instance.stored_secret
+        # A blank keeps what is stored, whether or not it can be decrypted, beside a key.
+        is_key_blank = self.data.get(self.add_prefix("consumer_key")) == ""
+        kept = "" if is_key_blank or self.instance._state.adding else self.instance.stored_secret
+        return self.cleaned_data["consumer_secret"] or kept
 
     def _get_validation_exclusions(self) -> set[str]:
         # A stored secret is not input: if its key is lost, other changes are still possible.
@@ -237,8 +245,8 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             },
         ),
         (
-            _("Grades"),
-            {"fields": ("undelivered_grades", "outcome_hosts", "outcome_networks")},
+            _("Services"),
+            {"fields": ("undelivered_grades", "service_hosts", "service_networks")},
         ),
     )
 
@@ -292,7 +300,8 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         super().save_model(request, obj, form, change)
         if not change:
             obj.installations.update(accepted_by=cast("Any", request.user))
-        if "consumer_key" in form.changed_data and not _PLAIN_KEY.fullmatch(obj.consumer_key):
+        key = obj.consumer_key or ""
+        if "consumer_key" in form.changed_data and not _PLAIN_KEY.fullmatch(key):
             messages.warning(
                 request,
                 gettext(
@@ -301,7 +310,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
                     "them, take a key of letters from A to Z, digits, “-” and “_”."
                 ),
             )
-        if any(text and text != text.strip() for text in (obj.consumer_key, *_decrypt_secret(obj))):
+        if any(text and text != text.strip() for text in (key, *_decrypt_secret(obj))):
             messages.warning(
                 request,
                 gettext(
@@ -371,6 +380,8 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     @admin.display(description=_("secrets in force"))
     def secrets(self, consumer: LtiConsumer) -> SafeString:
         """Which secrets are accepted until when, when each was last used, and how to rotate."""
+        if not consumer.speaks_lti11:
+            return format_html("{}", NOT_SPOKEN)
         url = reverse(_ROTATE_URL, args=[consumer.pk])
         link = format_html(
             '<a class="button lti-rotate" href="{}">{}</a>', url, gettext("Rotate secret")
@@ -396,6 +407,9 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         consumer = self.get_object(request, unquote(object_id))
         if consumer is None or not self.has_change_permission(request, consumer):
             raise PermissionDenied
+        if not consumer.speaks_lti11:
+            messages.error(request, NOT_SPOKEN)
+            return HttpResponseRedirect(_get_change_url(consumer))
         if request.method == "POST" and "end" in request.POST:
             consumer.end_previous_secret()
             return self._finish_rotation(request, consumer, gettext("Ended the previous secret."))
@@ -423,9 +437,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     ) -> HttpResponse:
         self.log_change(request, consumer, text)
         messages.success(request, text)
-        return HttpResponseRedirect(
-            reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
-        )
+        return HttpResponseRedirect(_get_change_url(consumer))
 
     @method_decorator((never_cache, sensitive_variables()))
     def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -433,7 +445,8 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         consumer = self.get_object(request, unquote(object_id))
         if consumer is None or not self.has_change_permission(request, consumer):
             raise PermissionDenied
-        revealed = request.method == "POST" and not consumer.is_secret_unreadable
+        problem = _describe_missing_secret(consumer)
+        revealed = request.method == "POST" and problem is None
         if revealed:
             self.log_change(request, consumer, gettext("Showed the consumer secret."))
             if request.accepts("application/json") and not request.accepts("text/html"):
@@ -444,7 +457,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             "opts": self.opts,
             "original": consumer,
             "secret": consumer.consumer_secret if revealed else None,
-            "unreadable": SecretUnreadable.hint if consumer.is_secret_unreadable else None,
+            "problem": problem,
         }
         return TemplateResponse(request, "lti_provider/admin/secret.html", context)
 
@@ -464,6 +477,16 @@ def _describe_dependents(consumer: LtiConsumer) -> Iterator[str]:
             "“%(name)s” has %(count)d grades.",
             results,
         ) % {"name": consumer, "count": results}
+
+
+def _get_change_url(consumer: LtiConsumer) -> str:
+    return reverse("admin:lti_provider_lticonsumer_change", args=[consumer.pk])
+
+
+def _describe_missing_secret(consumer: LtiConsumer) -> str | _StrPromise | None:
+    if not consumer.speaks_lti11:
+        return NOT_SPOKEN
+    return SecretUnreadable.hint if consumer.is_secret_unreadable else None
 
 
 def _decrypt_secret(consumer: LtiConsumer) -> list[str | None]:

@@ -18,6 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.conf import conf
 from lti_provider.lti11.trial_launch import ROLES, TRY_IT, TrialLaunch, find_target
 from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.pages import render_page
 from lti_provider.products import PRODUCTS, LmsProduct
 from lti_provider.status import RecentLaunches, StatusLine, get_status_lines
@@ -98,7 +99,7 @@ class ConsumerSetup:
         consumer = self._get_consumer(request, object_id)
         if not self.admin.has_change_permission(request, consumer):
             raise PermissionDenied
-        if request.method != "POST":
+        if request.method != "POST" or not consumer.speaks_lti11:
             return HttpResponseRedirect(get_setup_url(consumer))
         form = TryForm(request.POST)
         if not form.is_valid():
@@ -139,6 +140,7 @@ class ConsumerSetup:
             "changeable": changeable,
             "has_target": conf.default_target is not None,
             "needs_email": _needs_email(consumer),
+            "not_spoken": None if consumer.speaks_lti11 else NOT_SPOKEN,
             "status": [(line, _get_log_url(line)) for line in get_status_lines(recent)],
             "form": form,
             **_get_addresses(request, recent),
@@ -152,10 +154,12 @@ def _get_addresses(request: HttpRequest, recent: RecentLaunches) -> dict[str, An
         launch_url = request.build_absolute_uri(reverse("lti_provider:launch"))
     except NoReverseMatch:
         return {"launch_url": None}
+    if not consumer.speaks_lti11:
+        return {"launch_url": launch_url}
     values = {
         "launch_url": launch_url,
         "cartridge_url": request.build_absolute_uri(reverse("lti_provider:cartridge")),
-        "key": consumer.consumer_key,
+        "key": consumer.signing_key,
         "name": conf.cartridge.get("title") or request.get_host(),
     }
     return {

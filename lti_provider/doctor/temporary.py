@@ -14,7 +14,7 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from lti_provider.models import LtiConsumer, LtiUser
-from lti_provider.models.consumer import generate_key
+from lti_provider.models.credentials import generate_key
 
 _KEY_PREFIX = "lti-doctor-"
 _LEFT_BEHIND = timedelta(hours=1)

@@ -49,7 +49,7 @@ class EmptySelection:
             sign_launch(
                 self.url,
                 answer | data,
-                key=self.consumer.consumer_key,
+                key=self.consumer.signing_key,
                 secret=self.consumer.get_secret(self.signed_with),
                 method=self.form.oauth["oauth_signature_method"],
             )

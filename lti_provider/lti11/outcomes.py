@@ -161,6 +161,8 @@ def _find_local_problem(result: LtiResult, operation: Operation) -> Attempt | No
     consumer = result.lti_consumer
     if not consumer.is_active:
         return Attempt(verdict=Verdict.RETRY, code="consumer_inactive", host_answered=None)
+    if not (consumer.speaks_lti11 and consumer.stored_secret):
+        return Attempt(verdict=Verdict.RETRY, code="no_credentials", host_answered=None)
     if consumer.is_secret_unreadable:
         return Attempt(verdict=Verdict.RETRY, code="secret_unreadable", host_answered=None)
     if not result.service_url or not result.sourcedid:
@@ -199,14 +201,14 @@ def _post_message(
         score=result.score if operation is Operation.REPLACE else None,
         data=(result.data_name, result.data) if result.data_name else None,
     )
-    signed = build_authorization(result.service_url, body, key=consumer.consumer_key, secret=secret)
+    signed = build_authorization(result.service_url, body, key=consumer.signing_key, secret=secret)
     return request(
         "POST",
         result.service_url,
         headers={"Authorization": signed, "Content-Type": "application/xml"},
         body=body,
-        hosts=consumer.outcome_host_list,
-        networks=consumer.outcome_network_list,
+        hosts=consumer.service_host_list,
+        networks=consumer.service_network_list,
         timeout=timeout,
     )
 

@@ -78,13 +78,16 @@ class TrialLaunch:
 
     @sensitive_variables()
     def sign(self, url: str) -> Pairs:
-        """The form to post to ``url``, which is absolute; good for the consumer's window."""
+        """The form to post to ``url``, which is absolute; good for the consumer's window.
+
+        Raises ValueError if the consumer does not speak LTI 1.1.
+        """
         method = self.consumer.minimum_signature_method
         return tuple(
             sign_launch(
                 url,
                 self.fields,
-                key=self.consumer.consumer_key,
+                key=self.consumer.signing_key,
                 secret=self.consumer.consumer_secret,
                 method=method,
                 timestamp=int(time.time()),

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import lti_provider.models.consumer
+import lti_provider.models.credentials
 import lti_provider.models.join
 import lti_provider.models.secret
 
@@ -57,19 +58,26 @@ class Migration(migrations.Migration):
                 (
                     "consumer_key",
                     models.CharField(
-                        default=lti_provider.models.consumer.generate_key,
-                        help_text="Copy it into the LMS, or enter the key that the LMS already has.",
+                        blank=True,
+                        default=lti_provider.models.credentials.generate_key,
+                        help_text="Copy it into the LMS, or enter the key that the LMS already has. Leave key and secret blank if the LMS does not speak LTI 1.1.",
                         max_length=255,
+                        null=True,
                         validators=[django.core.validators.ProhibitNullCharactersValidator()],
                         verbose_name="consumer key",
                     ),
                 ),
-                ("consumer_key_digest", models.CharField(editable=False, max_length=64)),
+                (
+                    "consumer_key_digest",
+                    models.CharField(editable=False, max_length=64, null=True),
+                ),
                 (
                     "consumer_secret",
                     lti_provider.models.secret.SecretField(
-                        default=lti_provider.models.consumer.generate_secret,
+                        blank=True,
+                        default=lti_provider.models.credentials.generate_secret,
                         help_text="Shared with the LMS only. It signs launches and grades.",
+                        max_length=1024,
                         verbose_name="consumer secret",
                     ),
                 ),
@@ -82,7 +90,11 @@ class Migration(migrations.Migration):
                 (
                     "previous_secret",
                     lti_provider.models.secret.SecretField(
-                        blank=True, default="", editable=False, verbose_name="previous secret"
+                        blank=True,
+                        default="",
+                        editable=False,
+                        max_length=1024,
+                        verbose_name="previous secret",
                     ),
                 ),
                 (
@@ -246,30 +258,30 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "outcome_hosts",
+                    "service_hosts",
                     models.TextField(
                         blank=True,
-                        help_text="Where grades may be sent, one host a line, such as lms.example.edu. Leave blank: signed launches fill it in.",
-                        validators=[lti_provider.models.consumer.validate_outcome_hosts],
-                        verbose_name="grade hosts",
+                        help_text="Hosts that this site may ask for this LMS, to take grades for example: one a line, such as lms.example.edu. Leave blank: signed launches fill it in.",
+                        validators=[lti_provider.models.consumer.validate_service_hosts],
+                        verbose_name="service hosts",
                     ),
                 ),
                 (
-                    "outcome_networks",
+                    "service_networks",
                     models.TextField(
                         blank=True,
-                        help_text="Grades are sent to public addresses only. If this LMS is on a private network, list it here, one network a line, such as 10.20.0.0/16.",
-                        validators=[lti_provider.models.consumer.validate_outcome_networks],
-                        verbose_name="grade networks",
+                        help_text="Only public addresses are asked. If this LMS is on a private network, list it here, one network a line, such as 10.20.0.0/16.",
+                        validators=[lti_provider.models.consumer.validate_service_networks],
+                        verbose_name="service networks",
                     ),
                 ),
                 (
-                    "unsupported_outcomes",
+                    "unsupported_operations",
                     models.CharField(
                         blank=True,
                         editable=False,
                         max_length=30,
-                        verbose_name="unsupported grade requests",
+                        verbose_name="unsupported operations",
                     ),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
@@ -602,8 +614,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
-                "verbose_name": "grade host",
-                "verbose_name_plural": "grade hosts",
+                "verbose_name": "service host",
+                "verbose_name_plural": "service hosts",
                 "ordering": ("host", "pk"),
                 "constraints": [
                     models.UniqueConstraint(

@@ -45,6 +45,10 @@ REASONS: dict[str, str | _StrPromise] = {
     "no_service": _("The LMS named no place to send the grade to."),
     "not_xml": _("The LMS's id of this grade has characters that cannot be sent."),
     "consumer_inactive": _("The LTI consumer is not active."),
+    "no_credentials": _(
+        "The LTI consumer has no key or no secret to sign with: enter both if the LMS speaks LTI "
+        "1.1."
+    ),
     "secret_unreadable": _(
         "The LTI consumer's secret was encrypted with a key that this site does not have."
     ),

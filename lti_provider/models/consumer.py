@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Collection
-from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.core.exceptions import ValidationError
-from django.core.validators import (
-    MaxValueValidator,
-    MinValueValidator,
-    ProhibitNullCharactersValidator,
-)
+from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.debug import sensitive_variables
 
-from lti_provider.conf import conf
 from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
+from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQuerySet
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
-from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.models.secret import SecretField, decrypt_all
 from lti_provider.origins import get_host, is_path, normalize_origin
 
 if TYPE_CHECKING:
@@ -37,39 +27,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lti_provider")
 
 #: How many hosts launches may teach a consumer; the oldest one makes room.
-OUTCOME_HOSTS_LEARNED = 10
+SERVICE_HOSTS_LEARNED = 10
 
 #: The marker cookie carries the origins, and a browser keeps about 4 kB in one cookie.
 FRAME_ORIGINS_LENGTH = 2000
 
-#: How exact "last used" and "last seen" are: they are written once in this time at most.
-STAMP_INTERVAL = timedelta(hours=1)
 _FOLLOWS = {
-    "consumer_key": "consumer_key_digest",
     "instance_guid": "instance_guid_digest",
     "is_active": "session_epoch",
 }
-#: The widest timestamp window, in seconds. Nonces are kept so long: a window can be widened.
-LONGEST_WINDOW = 86400
-
-_CREDENTIALS = (
-    "consumer_secret",
-    "secret_used_at",
-    "previous_secret",
-    "previous_secret_until",
-    "previous_secret_used_at",
-    "rotations",
-)
-
-
-def generate_key() -> str:
-    """A consumer key that needs no escaping anywhere: 96 random bits."""
-    return f"lti-{secrets.token_hex(12)}"
-
-
-def generate_secret() -> str:
-    """A shared secret that needs no escaping anywhere: 256 random bits."""
-    return secrets.token_hex(32)
 
 
 def validate_frame_origins(text: str) -> None:
@@ -89,7 +55,7 @@ def validate_launch_targets(text: str) -> None:
             )
 
 
-def validate_outcome_hosts(text: str) -> None:
+def validate_service_hosts(text: str) -> None:
     """Refuse lines that are not hosts."""
     for line in text.split():
         if get_host(f"https://{line}/") != line.lower().removesuffix(":443"):
@@ -100,7 +66,7 @@ def validate_outcome_hosts(text: str) -> None:
             )
 
 
-def validate_outcome_networks(text: str) -> None:
+def validate_service_networks(text: str) -> None:
     """Refuse lines that are not networks, with what to write instead."""
     for line in text.split():
         try:
@@ -113,9 +79,14 @@ def validate_outcome_networks(text: str) -> None:
             ) from None
 
 
-class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
+class LtiConsumerQuerySet(Lti11CredentialsQuerySet["LtiConsumer"]):
     def with_key(self, consumer_key: str) -> LtiConsumer | None:
-        """The consumer with exactly this key, and its first installation, in one indexed read."""
+        """The consumer with exactly this key, and its first installation, in one indexed read.
+
+        A blank key is nobody's.
+        """
+        if not consumer_key:
+            return None
         return prepared.find_one(
             self, "consumer_key_digest", digest(consumer_key), ("installation",)
         )
@@ -126,17 +97,9 @@ class LtiConsumerQuerySet(PrimaryQuerySet["LtiConsumer"]):
             kwargs.setdefault("session_epoch", models.F("session_epoch") + 1)
         return super().update(**kwargs)
 
-    def forget_secrets(self, before: datetime) -> int:
-        """Drop previous secrets whose overlap ended before ``before``; count them."""
-        ended = self.filter(previous_secret_until__lt=before)
-        return ended.update(previous_secret="", previous_secret_until=None)
 
-
-class LtiConsumer(models.Model):
-    """An external LMS that may launch this site's pages.
-
-    Key and secret are its LTI 1.1 credentials. The key identifies the consumer, nothing else does.
-    """
+class LtiConsumer(Lti11Credentials):
+    """An external LMS that may launch this site's pages, and how far it is trusted."""
 
     class GuidPolicy(models.TextChoices):
         PIN = "pin", _("Pin: refuse launches from another installation")
@@ -156,46 +119,10 @@ class LtiConsumer(models.Model):
         REPORT = "report", _("Report: note foreign origins in the launch log")
         ENFORCE = "enforce", _("Enforce: refuse launches from foreign origins")
 
-    class SecretUse(models.TextChoices):
-        CURRENT = "current", _("The present secret")
-        PREVIOUS = "previous", _("The previous secret")
-
-    class SignatureMethod(models.TextChoices):
-        HMAC_SHA1 = "HMAC-SHA1", _("HMAC-SHA1 or HMAC-SHA256")
-        HMAC_SHA256 = "HMAC-SHA256", _("HMAC-SHA256 only")
-
     consumer_name = models.CharField(
         _("consumer name"),
         max_length=255,
         help_text=_("What people here call this LMS."),
-    )
-    consumer_key = models.CharField(
-        _("consumer key"),
-        max_length=IDENTIFIER_LENGTH,
-        default=generate_key,
-        validators=[ProhibitNullCharactersValidator()],
-        help_text=_("Copy it into the LMS, or enter the key that the LMS already has."),
-    )
-    consumer_key_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
-    consumer_secret = SecretField(
-        _("consumer secret"),
-        default=generate_secret,
-        help_text=_("Shared with the LMS only. It signs launches and grades."),
-    )
-    secret_used_at = models.DateTimeField(_("secret last used"), null=True, editable=False)
-    previous_secret = SecretField(_("previous secret"), blank=True, default="", editable=False)
-    previous_secret_until = models.DateTimeField(
-        _("previous secret accepted until"), null=True, editable=False
-    )
-    previous_secret_used_at = models.DateTimeField(
-        _("previous secret last used"), null=True, editable=False
-    )
-    rotations = models.PositiveIntegerField(default=0, editable=False)
-    expires_at = models.DateTimeField(
-        _("credentials expire"),
-        null=True,
-        blank=True,
-        help_text=_("From then on no secret of this consumer is accepted; blank for never."),
     )
     instance_guid = models.CharField(
         _("instance guid"),
@@ -250,20 +177,6 @@ class LtiConsumer(models.Model):
         default=PersonalDataPolicy.NONE,
         help_text=_("Kept on accounts that launches created, never copied to other accounts."),
     )
-    minimum_signature_method = models.CharField(
-        _("signature methods"),
-        max_length=16,
-        choices=SignatureMethod,
-        default=SignatureMethod.HMAC_SHA1,
-        help_text=_("Nearly every LMS signs with HMAC-SHA1."),
-    )
-    timestamp_window = models.PositiveIntegerField(
-        _("timestamp window"),
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(30), MaxValueValidator(LONGEST_WINDOW)],
-        help_text=_("Seconds that the LMS's clock may differ; blank for the site's setting."),
-    )
     frame_origins = models.TextField(
         _("frame origins"),
         blank=True,
@@ -293,26 +206,26 @@ class LtiConsumer(models.Model):
             "Blank: every path that the site allows."
         ),
     )
-    outcome_hosts = models.TextField(
-        _("grade hosts"),
+    service_hosts = models.TextField(
+        _("service hosts"),
         blank=True,
-        validators=[validate_outcome_hosts],
+        validators=[validate_service_hosts],
         help_text=_(
-            "Where grades may be sent, one host a line, such as lms.example.edu. Leave blank: "
-            "signed launches fill it in."
+            "Hosts that this site may ask for this LMS, to take grades for example: one a line, "
+            "such as lms.example.edu. Leave blank: signed launches fill it in."
         ),
     )
-    outcome_networks = models.TextField(
-        _("grade networks"),
+    service_networks = models.TextField(
+        _("service networks"),
         blank=True,
-        validators=[validate_outcome_networks],
+        validators=[validate_service_networks],
         help_text=_(
-            "Grades are sent to public addresses only. If this LMS is on a private network, "
-            "list it here, one network a line, such as 10.20.0.0/16."
+            "Only public addresses are asked. If this LMS is on a private network, list it here, "
+            "one network a line, such as 10.20.0.0/16."
         ),
     )
-    unsupported_outcomes = models.CharField(
-        _("unsupported grade requests"), max_length=30, blank=True, editable=False
+    unsupported_operations = models.CharField(
+        _("unsupported operations"), max_length=30, blank=True, editable=False
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
@@ -327,21 +240,17 @@ class LtiConsumer(models.Model):
 
     _stored_guid: str | None = ""
 
-    class Meta:
+    class Meta(Lti11Credentials.Meta):
         base_manager_name = "objects"
         verbose_name = _("LTI consumer")
         verbose_name_plural = _("LTI consumers")
         ordering = ("consumer_name", "pk")
-        constraints = (
-            models.UniqueConstraint(fields=("consumer_key_digest",), name="lti_consumer_key"),
-        )
 
     def __str__(self) -> str:
         return self.consumer_name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, with the digests that find key and guid; accept a new ``instance_guid``."""
-        self.consumer_key_digest = digest(self.consumer_key)
         self.instance_guid_digest = digest(self.instance_guid)
         if (fields := kwargs.get("update_fields")) is not None:
             kwargs["update_fields"] = {
@@ -395,86 +304,13 @@ class LtiConsumer(models.Model):
         self.frame_origins = "\n".join(
             dict.fromkeys(normalize_origin(line) for line in self.frame_origins.split())
         )
-        hosts = self.outcome_hosts.lower().split()
-        self.outcome_hosts = "\n".join(dict.fromkeys(h.removesuffix(":443") for h in hosts))
-        self.outcome_networks = "\n".join(dict.fromkeys(self.outcome_networks.split()))
-        taken = LtiConsumer.objects.with_key(self.consumer_key)
+        hosts = self.service_hosts.lower().split()
+        self.service_hosts = "\n".join(dict.fromkeys(h.removesuffix(":443") for h in hosts))
+        self.service_networks = "\n".join(dict.fromkeys(self.service_networks.split()))
+        taken = LtiConsumer.objects.with_key(self.consumer_key or "")
         if taken is not None and taken.pk != self.pk:
             raise ValidationError(
                 {"consumer_key": _("Another LTI consumer has this key.")}, code="unique"
-            )
-
-    @property
-    def accepts_previous_secret(self) -> bool:
-        """Whether the secret before the present one is still accepted beside it."""
-        until = self.previous_secret_until
-        return until is not None and timezone.now() < until
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether the credentials have expired."""
-        return self.expires_at is not None and self.expires_at <= timezone.now()
-
-    @property
-    def stored_secrets_in_force(self) -> tuple[str, str]:
-        """The present and the previous secret as they are stored, blank where not accepted."""
-        if self.is_expired:
-            return "", ""
-        previous = self._get_stored("previous_secret") if self.accepts_previous_secret else ""
-        return self.stored_secret, previous
-
-    @property
-    def stored_secrets(self) -> tuple[str, str]:
-        """The present and the previous secret as they are stored, accepted or not."""
-        return self.stored_secret, self._get_stored("previous_secret")
-
-    @property
-    def is_secret_unreadable(self) -> bool:
-        """Whether the present secret is encrypted with a key that this site does not have."""
-        return decrypt_all(self.stored_secret) == [None]
-
-    def get_secret(self, use: SecretUse) -> str:
-        """The present or the previous secret."""
-        previous = use == self.SecretUse.PREVIOUS
-        return self.previous_secret if previous else self.consumer_secret
-
-    @property
-    def stored_secret(self) -> str:
-        """The present secret as it is stored, perhaps encrypted: to keep, not to show."""
-        return self._get_stored("consumer_secret")
-
-    def _get_stored(self, name: str) -> str:
-        field = cast("SecretField", self._meta.get_field(name))
-        stored: str = field.value_from_object(self)
-        return stored
-
-    @sensitive_variables()
-    def rotate_secret(self, until: datetime, secret: str = "") -> None:
-        """Take a new secret, ``secret`` or a generated one; accept the old one until ``until``.
-
-        A secret that was accepted beside the old one ends at once. Saves the change.
-        """
-        self.previous_secret = self.stored_secret
-        self.previous_secret_until = until
-        self.previous_secret_used_at, self.secret_used_at = self.secret_used_at, None
-        self.consumer_secret = secret or generate_secret()
-        self.rotations += 1
-        self.save(update_fields=[*_CREDENTIALS])
-        logger.info(
-            "secret_rotated consumer=%s",
-            self.pk,
-            extra={"event": "secret_rotated", "consumer": self.pk},
-        )
-
-    def end_previous_secret(self) -> None:
-        """Accept the present secret only, from now on. Saves the change."""
-        if self.accepts_previous_secret:
-            self.previous_secret_until = timezone.now()
-            self.save(update_fields=["previous_secret_until"])
-            logger.info(
-                "previous_secret_ended consumer=%s",
-                self.pk,
-                extra={"event": "previous_secret_ended", "consumer": self.pk},
             )
 
     def set_active(self, active: bool) -> None:
@@ -494,38 +330,15 @@ class LtiConsumer(models.Model):
                 extra={"event": "consumer_deactivated", "consumer": self.pk},
             )
 
-    def record_secret_use(self, use: SecretUse) -> None:
-        """Record when a secret last signed a launch, once in an hour at most."""
-        name = {
-            self.SecretUse.CURRENT: "secret_used_at",
-            self.SecretUse.PREVIOUS: "previous_secret_used_at",
-        }[use]
-        now = timezone.now()
-        noted: datetime | None = getattr(self, name)
-        if noted is None or now - noted > STAMP_INTERVAL:
-            # A rotation meanwhile has moved the stamp; the next launch writes it then.
-            written = type(self).objects.filter(pk=self.pk, **{name: noted}).update(**{name: now})
-            if written and noted is None and self.rotations and use == self.SecretUse.CURRENT:
-                # The LMS has the new secret now: what it refused has waited for this.
-                self.lti_results.retry_unauthorized()
+    def record_secret_use(self, use: Lti11Credentials.SecretUse) -> bool:
+        """Record when a secret last signed a launch, once in an hour at most.
 
-    def get_rotation(self, use: str) -> int:
-        """The number of the secret that signed a launch: how many rotations came before it."""
-        return self.rotations - (use == self.SecretUse.PREVIOUS)
-
-    @sensitive_variables()
-    def get_signing_secrets(self, rotation: int) -> list[str]:
-        """The secret that came with ``rotation``, and while two are accepted, the other one."""
-        previous = self._get_stored("previous_secret") if self.accepts_previous_secret else ""
-        (earlier,) = decrypt_all(previous)
-        both = [self.consumer_secret, *([earlier] if earlier else [])]
-        return both[::-1] if rotation == self.rotations - 1 else both
-
-    @property
-    def window(self) -> int:
-        """Seconds that a launch's timestamp may differ from our clock, both ways."""
-        asked = conf.timestamp_window if self.timestamp_window is None else self.timestamp_window
-        return min(asked, LONGEST_WINDOW)
+        The first use of a secret that a rotation brought sends again what the LMS refused before.
+        """
+        is_first = super().record_secret_use(use)
+        if is_first:
+            self.lti_results.retry_unauthorized()
+        return is_first
 
     @property
     def personal_data_kept(self) -> PersonalData:
@@ -543,45 +356,45 @@ class LtiConsumer(models.Model):
         return tuple(line.strip() for line in self.launch_targets.splitlines() if line.strip())
 
     @property
-    def outcome_host_list(self) -> tuple[str, ...]:
-        """The hosts of ``outcome_hosts``, in order."""
-        return tuple(self.outcome_hosts.split())
+    def service_host_list(self) -> tuple[str, ...]:
+        """The hosts of ``service_hosts``, in order."""
+        return tuple(self.service_hosts.split())
 
     @property
-    def outcome_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks of ``outcome_networks``, in order."""
-        return tuple(ip_network(line) for line in self.outcome_networks.split())
+    def service_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of ``service_networks``, in order."""
+        return tuple(ip_network(line) for line in self.service_networks.split())
 
-    def learn_outcome_host(self, host: str) -> None:
-        """Add a host that a verified launch named to the hosts that take grades.
+    def learn_service_host(self, host: str) -> None:
+        """Add a host that a verified launch named to the service hosts.
 
         Whoever signs launches knows the secret that signs grades, so it may also say where they
         go; a grade whose address came from elsewhere goes nowhere.
         """
-        known = self.outcome_host_list
+        known = self.service_host_list
         if host in known:
             return
-        hosts = "\n".join((*known, host)[-OUTCOME_HOSTS_LEARNED:])
+        hosts = "\n".join((*known, host)[-SERVICE_HOSTS_LEARNED:])
         # Of two simultaneous launches the second one's host waits for its next launch.
-        learned = type(self).objects.filter(pk=self.pk, outcome_hosts=self.outcome_hosts)
-        if learned.update(outcome_hosts=hosts):
+        learned = type(self).objects.filter(pk=self.pk, service_hosts=self.service_hosts)
+        if learned.update(service_hosts=hosts):
             logger.info(
-                "outcome_host_learned consumer=%s host=%s",
+                "service_host_learned consumer=%s host=%s",
                 self.pk,
                 host,
-                extra={"event": "outcome_host_learned", "consumer": self.pk, "host": host},
+                extra={"event": "service_host_learned", "consumer": self.pk, "host": host},
             )
-        self.outcome_hosts = hosts
+        self.service_hosts = hosts
 
     def supports(self, operation: str) -> bool:
         """Whether the LMS may do this with grades: it has never said that it does not."""
-        return operation not in self.unsupported_outcomes.split()
+        return operation not in self.unsupported_operations.split()
 
     def record_unsupported(self, operation: str) -> None:
         """Record that the LMS does not do this with grades; a resend asks again."""
         if self.supports(operation):
-            self.unsupported_outcomes = f"{self.unsupported_outcomes} {operation}".strip()
-            self.save(update_fields=["unsupported_outcomes"])
+            self.unsupported_operations = f"{self.unsupported_operations} {operation}".strip()
+            self.save(update_fields=["unsupported_operations"])
 
     def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
         """Whether a launch's ``Origin`` header (RFC 6454) names a different site than this LMS.

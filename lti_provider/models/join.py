@@ -23,16 +23,24 @@ class _PerhapsMissing(AnyDescriptor):
         except ObjectDoesNotExist:
             return None
 
+    def __set__(self, instance: models.Model, value: models.Model | None) -> None:
+        # Django would set the columns that join to None, and other relations own them too.
+        if value is None:
+            self.field.set_cached_value(instance, None)
+        else:
+            super().__set__(instance, value)
+
 
 class DigestJoin(AnyForeignObject):
     """A relation to a row that may not be there, or not any more: None then, never an error.
 
-    It has no column of its own, so nothing of it is in what ``dumpdata`` writes.
+    It has no column of its own: assigning None leaves the row's columns as they are, and nothing
+    of it is in what ``dumpdata`` writes.
     """
 
     forward_related_accessor_class = _PerhapsMissing
 
     def __init__(self, to: Any, on_delete: Any = models.DO_NOTHING, **kwargs: Any) -> None:
-        # Blank: where there is no row, validation would set the columns that join to None.
+        # Blank: that there is no row is not an error.
         fixed = {"null": True, "blank": True, "editable": False, "serialize": False}
         super().__init__(to, on_delete, **{**kwargs, **fixed})

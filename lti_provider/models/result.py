@@ -140,9 +140,9 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
 
     def resend(self) -> int:
         """Send the newest scores again, from the first attempt on; count them."""
-        asked = LtiConsumer.objects.exclude(unsupported_outcomes="")
+        asked = LtiConsumer.objects.exclude(unsupported_operations="")
         consumers = self.order_by().values_list("lti_consumer", flat=True).distinct()
-        asked.filter(pk__in=list(consumers)).update(unsupported_outcomes="")
+        asked.filter(pk__in=list(consumers)).update(unsupported_operations="")
         return self.submitted()._queue()
 
     def _queue(self, **score: Any) -> int:

@@ -1,4 +1,4 @@
-"""SecretField: a shared secret, encrypted at rest where the site has a key for it."""
+"""SecretField: a secret, encrypted at rest where the site has a key for it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:
     SecretTextField = models.TextField
 
+#: The longest shared secret.
 SECRET_LENGTH = 1024
 
 #: What an encrypted value begins with in the database, before its Fernet token.
@@ -120,14 +121,16 @@ class SecretField(SecretTextField):
     Every key decrypts. Without keys values are stored as they are; both kinds may stand side by
     side in one table. Reading an attribute that no key decrypts raises SecretUnreadable; saving
     the instance keeps what is stored. Lookups, fixtures and pickles have the stored form.
+    ``max_length`` is validated of the secret itself; what is stored may be longer.
     """
 
     descriptor_class = SecretAttribute
-    default_validators = [
-        MaxLengthValidator(SECRET_LENGTH),
-        ProhibitNullCharactersValidator(),
-        validate_secret,
-    ]
+    default_validators = [ProhibitNullCharactersValidator(), validate_secret]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        length = kwargs.setdefault("max_length", SECRET_LENGTH)
+        super().__init__(*args, **kwargs)
+        self.validators.append(MaxLengthValidator(length))
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         return self.value_from_object(model_instance)

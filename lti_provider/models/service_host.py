@@ -184,8 +184,8 @@ class LtiServiceBreaker(models.Model):
 
     class Meta:
         base_manager_name = "objects"
-        verbose_name = _("grade host")
-        verbose_name_plural = _("grade hosts")
+        verbose_name = _("service host")
+        verbose_name_plural = _("service hosts")
         ordering = ("host", "pk")
         constraints = (
             models.UniqueConstraint(

@@ -46,7 +46,7 @@ class FakeLms:
         return sign_launch(
             f"{host}{launch_path(path)}",
             {name: value for name, value in sent.items() if value is not None},
-            key=self.consumer.consumer_key,
+            key=self.consumer.signing_key,
             secret=self.consumer.consumer_secret,
         )
 

@@ -194,7 +194,7 @@ class LaunchView(LaunchUrlView):
             if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
                 raise self._build_other_installation()
         if self.message.grade_service is not None:
-            consumer.learn_outcome_host(get_host(self.message.grade_service.url))
+            consumer.learn_service_host(get_host(self.message.grade_service.url))
         if verified.is_trial:
             return
         consumer.record_secret_use(verified.signed_with)

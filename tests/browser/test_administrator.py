@@ -173,7 +173,7 @@ def test_a_grade_of_a_tool_added_by_hand_waits_for_the_gradebook(
     add_tool(lms, address, admin)
     admin.goto(consumer)
     # Grades go to public addresses only, unless an administrator says otherwise.
-    admin.get_by_label("Grade networks").fill("127.0.0.0/8")
+    admin.get_by_label("Service networks").fill("127.0.0.0/8")
     admin.get_by_role("button", name="Save", exact=True).click()
     set_gradebook(teacher, address, "fails (HTTP status 500)")
 

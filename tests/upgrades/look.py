@@ -37,7 +37,7 @@ if __name__ == "__main__":
         "waiting": list(LtiResult.objects.pending().values_list("score", flat=True)),
     }
     with Gradebook() as gradebook:
-        LtiConsumer.objects.update(outcome_networks="127.0.0.0/8")
+        LtiConsumer.objects.update(service_networks="127.0.0.0/8")
         at = {"lis_outcome_service_url": gradebook.url, "lis_result_sourcedid": "robin"}
         for secret in ("first secret", "second secret"):
             robin = user_of(lms_of("campus", "canvas", secret), user_id="robin", **at)

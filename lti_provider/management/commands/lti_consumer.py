@@ -20,6 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.management.consumer import find_consumer
 from lti_provider.models import LtiConsumer, LtiInstallation
+from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.models.secret import decrypt
 
 Row = dict[str, Any]
@@ -37,11 +38,12 @@ _LISTED = ("number", "consumer_name", "consumer_key", "is_active", "secret_used_
 
 def get_portable_fields() -> list[str]:
     """Names of the fields that export and import carry, secrets aside."""
-    return [
+    names = [
         field.name
         for field in LtiConsumer._meta.concrete_fields
         if field.editable and not field.primary_key and field.name not in _SECRETS
     ]
+    return sorted(names, key=lambda name: name != "consumer_name")
 
 
 class Command(BaseCommand):
@@ -136,6 +138,8 @@ class Command(BaseCommand):
     @sensitive_variables()
     def _rotate(self, *, consumer: str, **options: Any) -> None:
         found = find_consumer(consumer)
+        if not found.speaks_lti11:
+            raise CommandError(f"{found}: {NOT_SPOKEN} Enter both in the admin first.")
         if found.accepts_previous_secret and not options["force"]:
             raise CommandError(
                 f"The previous secret of {found} is accepted until "
@@ -190,6 +194,8 @@ class Command(BaseCommand):
         row[_INSTALLATIONS] = ", ".join(map(str, consumer.installations.all()))
         for name, value in row.items():
             self.stdout.write(f"{name}: {_format_value(value)}")
+        if not consumer.speaks_lti11:
+            self.stdout.write(str(NOT_SPOKEN))
 
     def _write_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
@@ -281,16 +287,18 @@ def _read_rows(file: IO[str]) -> list[Row]:
 
 @sensitive_variables()
 def _import_consumer(row: Row, update: bool) -> tuple[str, list[str]]:
-    key = row.get("consumer_key") or ""
-    known = LtiConsumer.objects.with_key(key) if isinstance(key, str) and key else None
+    known = _find_known(row)
     if known is not None and not update:
-        return "", [f"there is a consumer with the key {key}; say --update to change it."]
+        named = f"the key {known.consumer_key}" if known.speaks_lti11 else "this name and no key"
+        return "", [f"there is a consumer with {named}; say --update to change it."]
     consumer = known or LtiConsumer()
-    # Blank keys and secrets are generated, or stay as they are.
+    # Blank keys and secrets are generated, or stay as they are; null is no key.
     given = {
         name: value
         for name, value in row.items()
-        if value not in ("", None) or name not in ("consumer_key", *_SECRETS)
+        if not (
+            (name == "consumer_key" and value == "") or (name in _SECRETS and value in ("", None))
+        )
     }
     guids, errors = _read_installations(given)
     errors += _set_fields(consumer, given)
@@ -298,6 +306,16 @@ def _import_consumer(row: Row, update: bool) -> tuple[str, list[str]]:
         consumer.save()
         _set_installations(consumer, guids)
     return "added" if known is None else "changed", errors
+
+
+def _find_known(row: Row) -> LtiConsumer | None:
+    key = row.get("consumer_key", "")
+    if key is None:
+        # Where there is no key, the name has to do.
+        name = row.get("consumer_name")
+        found = LtiConsumer.objects.filter(consumer_key=None).order_by("pk")
+        return next((each for each in found if each.consumer_name == name), None)
+    return LtiConsumer.objects.with_key(key) if isinstance(key, str) else None
 
 
 def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
@@ -341,6 +359,8 @@ def _set_fields(consumer: LtiConsumer, row: Row, known: Iterable[str] | None = N
                 setattr(consumer, name, _parse_value(consumer, name, row[name]))
         except ValidationError as error:
             errors += [f"{name}: {message}" for message in error.messages]
+    if not consumer.consumer_key and "consumer_secret" not in row:
+        consumer.consumer_secret = ""
     return errors or _find_errors(consumer, row)
 
 

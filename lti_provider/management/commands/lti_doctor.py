@@ -26,6 +26,7 @@ from lti_provider.doctor import (
 )
 from lti_provider.lti11.trial_launch import find_target
 from lti_provider.management.consumer import find_consumer
+from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.status import Level
 
 _EXIT_STATUS = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
@@ -84,6 +85,8 @@ class Command(BaseCommand):
             stack.enter_context(_exit_on_sigterm())
             named = options["consumer"]
             known = None if named is None else find_consumer(named)
+            if known is not None and not known.speaks_lti11:
+                raise CommandError(f"{known}: {NOT_SPOKEN}")
             consumer = known or stack.enter_context(temporary_consumer())
             target = options["target"]
             door = FrontDoor(

@@ -82,8 +82,8 @@ def add_consumer(name, key, secret, **choices):
 
 def allow_loopback(*keys):
     """Grades go to public addresses only, and the demo LMS is on this very machine."""
-    LtiConsumer.objects.filter(consumer_key__in=keys, outcome_networks="").update(
-        outcome_networks="127.0.0.0/8\n::1/128"
+    LtiConsumer.objects.filter(consumer_key__in=keys, service_networks="").update(
+        service_networks="127.0.0.0/8\n::1/128"
     )
 
 
