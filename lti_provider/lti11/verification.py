@@ -33,7 +33,7 @@ from lti_provider.lti11.parameters import Pairs, check_launch, is_lti_name, read
 from lti_provider.lti11.signature import METHODS, base_string, sign
 from lti_provider.lti11.trial_launch import is_trial_launch
 from lti_provider.models import LtiConsumer, VerifiedLaunch
-from lti_provider.models.consumer import LONGEST_WINDOW
+from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.models.secret import decrypt_all
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
