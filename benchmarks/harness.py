@@ -191,16 +191,19 @@ class Bench:
     def add_results(self, people_and_links: Iterable[tuple[str, str]]) -> None:
         """What the LMS calls the grades of people who opened an activity before."""
         message = LaunchMessage(tuple(launch_fields("", "").items()))
+        service = message.grade_service
+        assert service is not None
         for batch in batches(people_and_links):
             LtiResult.objects.bulk_create(
                 LtiResult(
                     lti_consumer=self.consumer,
                     user_digest=digest(user),
                     link_digest=digest(message.context_id, link),
-                    service_url=message.outcome_service_url,
-                    service_host=get_host(message.outcome_service_url),
-                    sourcedid=message.result_sourcedid,
-                    accepts=",".join(message.outcome_data_accepted),
+                    service=service.service,
+                    service_url=service.url,
+                    service_host=get_host(service.url),
+                    remote_id=service.remote_id,
+                    accepts=",".join(service.accepts),
                 )
                 for user, link in batch
             )

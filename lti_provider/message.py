@@ -212,6 +212,21 @@ def is_personal_name(name: str, kept: PersonalData = PersonalData.NONE) -> bool:
     return not (is_core_name(name) or name.startswith(("custom_", "oauth_")))
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GradeService:
+    """Where an LMS takes the grade of one person for one activity.
+
+    ``service`` is how it is asked, one of ``LtiResult.Service``; ``url`` is absolute and http(s);
+    ``remote_id`` is what the LMS calls the grade, opaque and never blank; ``accepts`` says what
+    it takes beside a score: ``url``, ``text``, both or nothing.
+    """
+
+    service: str
+    url: str
+    remote_id: str
+    accepts: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class LaunchMessage:
     """The verified pairs of one launch, and what they mean.
@@ -426,22 +441,18 @@ class LaunchMessage:
         return get_origin(self.return_url or "") or None
 
     @property
-    def outcome_service_url(self) -> str:
-        """Where the LMS takes scores (LTI 1.1 §6): absolute and http(s), else empty."""
-        url = self.get("lis_outcome_service_url")
-        return url if is_http_url(url) else ""
-
-    @property
-    def result_sourcedid(self) -> str:
-        """What the LMS calls this person's grade; opaque, and empty if it wants none."""
-        return self.get("lis_result_sourcedid")
-
-    @property
-    def outcome_data_accepted(self) -> tuple[str, ...]:
-        """What the LMS takes beside a score: ``url``, ``text``, both or nothing."""
-        sent = self.get("ext_outcome_data_values_accepted").split(",")
-        named = {name.strip() for name in sent}
-        return tuple(name for name in ("url", "text") if name in named)
+    def grade_service(self) -> GradeService | None:
+        """Where the person's grade goes (LTI 1.1 §6), None if the LMS wants none."""
+        url, remote_id = self.get("lis_outcome_service_url"), self.get("lis_result_sourcedid")
+        if not is_http_url(url) or not remote_id:
+            return None
+        named = {each.strip() for each in self.get("ext_outcome_data_values_accepted").split(",")}
+        return GradeService(
+            service="basic_outcomes",
+            url=url,
+            remote_id=remote_id,
+            accepts=tuple(each for each in ("url", "text") if each in named),
+        )
 
     def __repr__(self) -> str:
         return f"<LaunchMessage of {len(self.pairs)} pairs>"

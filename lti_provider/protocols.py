@@ -19,6 +19,9 @@ class Sender(Protocol):
         """Ask the LMS for a result's score. Raises ScoreNotRead."""
 
 
-def get_sender(result: LtiResult) -> Sender:
-    """The sender of a result's grade service."""
-    return outcomes
+_SENDERS: dict[str, Sender] = {LtiResult.Service.BASIC_OUTCOMES: outcomes}
+
+
+def get_sender(result: LtiResult) -> Sender | None:
+    """The sender of a result's grade service; None if no launch named one that is known."""
+    return _SENDERS.get(result.service)

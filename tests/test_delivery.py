@@ -98,14 +98,15 @@ def many(consumer, url, count, prefix="s", score=0.5):
             link_digest="link",
             service_url=url,
             service_host=get_host(url),
-            sourcedid=f"{prefix}{number}",
+            service=LtiResult.Service.BASIC_OUTCOMES,
+            remote_id=f"{prefix}{number}",
         )
         for number in range(count)
     )
     consumer.learn_outcome_host(get_host(url))
     mine = LtiResult.objects.filter(lti_consumer=consumer, user_digest__startswith=prefix)
     if score is not None:
-        mine.submit(Decimal(str(score)))
+        mine.submit(score)
     return mine
 
 
@@ -136,7 +137,7 @@ def test_a_score_arrives(result, lms, gradebook, heard):
     result.submit_score(0.85, submission_url="https://tool.example/essays/1?a=b&c")
     report = deliver_due()
     assert (report.delivered, report.retried, report.failed, report.superseded) == (1, 0, 0, 0)
-    assert gradebook.grades == {result.sourcedid: "0.85"}
+    assert gradebook.grades == {result.remote_id: "0.85"}
     [received] = gradebook.received
     assert received.headers["Content-Type"] == "application/xml"
     assert received.data == ("url", "https://tool.example/essays/1?a=b&c")
@@ -200,7 +201,7 @@ def test_what_real_services_answered(result, gradebook, case):
         refused = "unauthorized" if "signature" in case["body"] else "refused"
         assert result.last_code == ("server_error" if case["status"] == 500 else refused)
         assert "<" not in result.reason
-        assert result.sourcedid not in result.reason
+        assert result.remote_id not in result.reason
 
 
 @pytest.mark.parametrize(
@@ -413,8 +414,8 @@ def test_the_jitter_is_full_and_bounded():
         ({"lti_consumer__is_active": False}, "consumer_inactive", State.WAITING),
         ({"lti_consumer__outcome_hosts": "other.example"}, "host_not_known", State.WAITING),
         ({"lti_consumer__outcome_networks": ""}, "address_not_public", State.WAITING),
-        ({"sourcedid": "a\x01b"}, "not_xml", State.FAILED),
-        ({"sourcedid": ""}, "no_service", State.FAILED),
+        ({"remote_id": "a\x01b"}, "not_sendable", State.FAILED),
+        ({"service": ""}, "no_service", State.FAILED),
     ],
 )
 def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
@@ -508,9 +509,9 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
     assert LtiServiceHost.objects.lease(destination_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
     assert LtiResult.objects.record(leased, send_score(leased)) is None
-    assert gradebook.grades == {result.sourcedid: "0.0"}
+    assert gradebook.grades == {result.remote_id: "0.0"}
     assert deliver_due().delivered == 1
-    assert gradebook.grades == {result.sourcedid: "1.0"}
+    assert gradebook.grades == {result.remote_id: "1.0"}
 
 
 def test_a_newer_score_waits_for_what_may_still_land(result):
@@ -544,9 +545,9 @@ def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, 
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
         assert LtiResult.objects.record(stale, send_score(stale)) is None
-        assert gradebook.grades == {result.sourcedid: "0.0"}
+        assert gradebook.grades == {result.remote_id: "0.0"}
         assert deliver_due().delivered == 1
-        assert gradebook.grades == {result.sourcedid: "1.0"}
+        assert gradebook.grades == {result.remote_id: "1.0"}
 
 
 def test_a_late_answer_does_not_undo_giving_up(result):
@@ -580,7 +581,7 @@ def test_logs_name_no_person_and_no_secret(result, lms, caplog):
     result.submit_score(0.5)
     deliver_due()
     assert "score_delivered" in caplog.text
-    for canary in (lms.consumer.consumer_secret, result.sourcedid, lms.fields["user_id"]):
+    for canary in (lms.consumer.consumer_secret, result.remote_id, lms.fields["user_id"]):
         assert canary not in caplog.text
 
 
@@ -873,7 +874,7 @@ def test_the_payloads_of_all_makes_go_back_as_they_came(client, gradebook):
         fields["lis_outcome_service_url"] = gradebook.url
         FakeLms(consumer, fields).launch(Client(), "/content/")
         sent.append(fields["lis_result_sourcedid"])
-    LtiResult.objects.all().submit(Decimal("0.5"))
+    LtiResult.objects.all().submit(0.5)
     deliver_due()
     assert len(sent) > 3
     assert sorted(received.sourcedid for received in gradebook.received) == sorted(sent)
@@ -893,7 +894,7 @@ def test_a_score_that_changes_while_it_is_sent_is_sent_again(result, gradebook, 
     result.submit_score(0)
     report = deliver_due()
     assert (report.superseded, report.delivered) == (1, 1)
-    assert gradebook.grades == {result.sourcedid: "1.0"}
+    assert gradebook.grades == {result.remote_id: "1.0"}
     assert [event for event, _result in heard] == ["delivered"]
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,7 @@ def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():
         wait_until(everything_arrived)
     assert changes.count > 50
     wanted = {
-        result.sourcedid: None if result.score is None else format_score(Decimal(result.score))
+        result.remote_id: None if result.score is None else format_score(result.score)
         for result in LtiResult.objects.all()
     }
     assert gradebook.grades == wanted

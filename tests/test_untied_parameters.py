@@ -93,7 +93,7 @@ def assert_harmless(page: str | None) -> None:
     assert launch.message.user_id == PROFILES["canvas"]["user_id"]
     assert launch.is_learner
     assert not launch.is_instructor
-    assert launch.message.outcome_data_accepted == ("text",)
+    assert launch.message.grade_service.accepts == ("text",)
     assert not [name for name, _value in passed_on(page) if name.lower().startswith(LTI_NAMES)]
 
 

@@ -214,7 +214,7 @@ class Deliverer:
             # The last request ends one timeout before the lease does.
             if self._stopping.is_set() or time.monotonic() > running.started + conf.grade_timeout:
                 break
-            attempt = get_sender(result).send_score(result)
+            attempt = _send_score(result)
             self._messages.put(_WorkerMessage(running, result, attempt))
             if attempt.host_answered is False or attempt.retry_after is not None:
                 break
@@ -296,6 +296,13 @@ class Deliverer:
             extra={"event": "score_failed", **fields},
         )
         score_failed.send_robust(sender=LtiResult, result=result)
+
+
+def _send_score(result: LtiResult) -> Attempt:
+    sender = get_sender(result)
+    if sender is None:
+        return Attempt(verdict=Verdict.FINAL, code="no_service", host_answered=None)
+    return sender.send_score(result)
 
 
 def _get_log_fields(result: LtiResult) -> dict[str, Any]:

@@ -16,14 +16,21 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
-from lti_provider.message import LaunchMessage
+from lti_provider.message import GradeService
 from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Operation, Verdict, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.models.score import DECIMALS, Number, is_sendable_text, normalize_score
+from lti_provider.models.score import (
+    DECIMALS,
+    DIGITS,
+    Number,
+    compute_share,
+    is_sendable_text,
+    parse_score,
+)
 from lti_provider.models.user import LtiUser
 from lti_provider.origins import get_host
 from lti_provider.signals import score_submitted
@@ -84,30 +91,30 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
     def sync_from_launch(
         self,
         consumer: LtiConsumer,
-        message: LaunchMessage,
+        service: GradeService | None,
         *,
         user_digest: str,
         link_digest: str,
         known: LtiResult | None,
         rotation: int = 0,
     ) -> LtiResult | None:
-        """Create or update the result that a launch names; ``known`` saves a read.
+        """Create or update the result whose service a launch names; ``known`` saves a read.
 
         ``rotation`` says which of the consumer's secrets signed the launch. A launch that names no
-        result, such as a teacher's, changes nothing. Writes once, and only what changed.
+        service, such as a teacher's, changes nothing. Writes once, and only what changed.
         """
-        url, sourcedid = message.outcome_service_url, message.result_sourcedid
-        if not url or not sourcedid:
+        if service is None:
             return known
-        service: dict[str, Any] = {
+        named: dict[str, Any] = {
             "rotation": rotation,
-            "service_url": url,
-            "service_host": get_host(url),
-            "sourcedid": sourcedid,
-            "accepts": ",".join(message.outcome_data_accepted),
+            "service": service.service,
+            "service_url": service.url,
+            "service_host": get_host(service.url),
+            "remote_id": service.remote_id,
+            "accepts": ",".join(service.accepts),
         }
-        result = known or self._create_from_launch(consumer, user_digest, link_digest, service)
-        changed = {name: value for name, value in service.items() if getattr(result, name) != value}
+        result = known or self._create_from_launch(consumer, user_digest, link_digest, named)
+        changed = {name: value for name, value in named.items() if getattr(result, name) != value}
         if changed:
             vars(result).update(changed)
             self.filter(pk=result.pk).update(**changed)
@@ -116,14 +123,14 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         return result
 
     def _create_from_launch(
-        self, consumer: LtiConsumer, user_digest: str, link_digest: str, service: dict[str, Any]
+        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, Any]
     ) -> LtiResult:
         identity: dict[str, Any] = {
             "lti_consumer": consumer,
             "user_digest": user_digest,
             "link_digest": link_digest,
         }
-        result = LtiResult(**identity, **service)
+        result = LtiResult(**identity, **named)
         try:
             with transaction.atomic(using=self.db):
                 result.save(force_insert=True, using=self.db)
@@ -134,9 +141,17 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             return faster
         return result
 
-    def submit(self, score: Decimal | None, *, data_name: str = "", data: str = "") -> int:
-        """Make ``score``, or None for a deletion, the newest of these results."""
-        return self._queue(score=score, data_name=data_name, data=data)
+    def submit(self, given: Number, maximum: Number = 1) -> int:
+        """Make ``given`` of ``maximum`` the newest score of these results; count them.
+
+        Raises InvalidScore.
+        """
+        points, whole = parse_score(given, maximum)
+        return self._queue(score_given=points, score_maximum=whole, data_name="", data="")
+
+    def delete_scores(self) -> int:
+        """Make a deletion the newest submission of these results; count them."""
+        return self._queue(score_given=None, score_maximum=None, data_name="", data="")
 
     def resend(self) -> int:
         """Send the newest scores again, from the first attempt on; count them."""
@@ -145,7 +160,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         asked.filter(pk__in=list(consumers)).update(unsupported_outcomes="")
         return self.submitted()._queue()
 
-    def _queue(self, **score: Any) -> int:
+    def _queue(self, **submission: Any) -> int:
         # What is on its way stays leased: the next attempt waits until that one ended.
         now = timezone.now()
         return self.order_by().update(
@@ -161,7 +176,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             first_attempt_at=None,
             attempts=0,
             refusals=0,
-            **score,
+            **submission,
         )
 
     def retry_unauthorized(self) -> int:
@@ -269,6 +284,11 @@ class LtiResult(models.Model):
         DELIVERED = "delivered", _("Sent")
         FAILED = "failed", _("Failed")
 
+    class Service(models.TextChoices):
+        """How a grade is sent and read."""
+
+        BASIC_OUTCOMES = "basic_outcomes", _("Basic Outcomes (LTI 1.1)")
+
     lti_consumer = models.ForeignKey(
         LtiConsumer,
         on_delete=models.PROTECT,
@@ -278,15 +298,20 @@ class LtiResult(models.Model):
     )
     user_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
     link_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    #: Blank until a launch names one.
+    service = models.CharField(_("grade service"), max_length=20, choices=Service, blank=True)
     service_url = models.TextField(_("grade service URL"), blank=True)
     service_host = models.CharField(_("host"), max_length=HOST_LENGTH, blank=True)
-    sourcedid = models.TextField(_("sourcedid"), blank=True)
+    remote_id = models.TextField(_("id in the LMS"), blank=True)
     accepts = models.CharField(_("accepted beside scores"), max_length=20, blank=True)
     #: Which secret signed the launch that named them: that of so many rotations.
     rotation = models.PositiveIntegerField(default=0, editable=False)
 
-    score = models.DecimalField(
-        _("score"), max_digits=DECIMALS + 1, decimal_places=DECIMALS, null=True
+    score_given = models.DecimalField(
+        _("points"), max_digits=DIGITS, decimal_places=DECIMALS, null=True
+    )
+    score_maximum = models.DecimalField(
+        _("maximum"), max_digits=DIGITS, decimal_places=DECIMALS, null=True
     )
     data_name = models.CharField(max_length=4, blank=True, editable=False)
     data = models.TextField(_("the learner's work"), blank=True)
@@ -356,30 +381,32 @@ class LtiResult(models.Model):
         submission_text: str | None = None,
         submission_url: str | None = None,
     ) -> Self:
-        """Make ``given`` of ``maximum`` the grade; the newest submission wins (LTI 1.1 §6.1.1).
+        """Make ``given`` of ``maximum`` the grade; the newest submission wins.
 
         Part of the caller's transaction: once that is committed, the score will be delivered or
         end visibly failed. ``submission_url`` or ``submission_text``, the learner's work for who
         grades it, goes along where the LMS accepts it, else it is left out. Raises InvalidScore.
         """
-        score = normalize_score(given, maximum)
+        points, whole = parse_score(given, maximum)
         offered = {"url": submission_url or "", "text": submission_text or ""}
         if not all(map(is_sendable_text, offered.values())):
-            raise InvalidScore("The text or URL has control characters, which XML cannot carry.")
+            raise InvalidScore("The text or URL has control characters, which cannot be sent.")
         taken = [name for name in self.accepts.split(",") if offered.get(name)]
         name = taken[0] if taken else ""
-        return self._submit(score, data_name=name, data=offered.get(name, ""))
+        return self._submit(
+            score_given=points, score_maximum=whole, data_name=name, data=offered.get(name, "")
+        )
 
     def delete_score(self) -> Self:
-        """Take the grade out of the gradebook; like a score, and as safely (LTI 1.1 §6.1.3)."""
-        return self._submit(None, data_name="", data="")
+        """Take the grade out of the gradebook; like a score, and as safely."""
+        return self._submit(score_given=None, score_maximum=None, data_name="", data="")
 
-    def _submit(self, score: Decimal | None, *, data_name: str, data: str) -> Self:
+    def _submit(self, **submission: Any) -> Self:
         alias = router.db_for_write(type(self), instance=self)
         stored = type(self)._default_manager.using(alias).filter(pk=self.pk)
-        if not stored.submit(score, data_name=data_name, data=data):
+        if not stored._queue(**submission):
             raise type(self).DoesNotExist
-        self.score, self.data_name, self.data = score, data_name, data
+        vars(self).update(submission)
         self.version += 1
         if self.state != self.State.SENDING:
             self.state = self.State.WAITING
@@ -424,7 +451,14 @@ class LtiResult(models.Model):
     @property
     def operation(self) -> Operation:
         """The request that sends the newest submission."""
-        return Operation.DELETE if self.score is None else Operation.REPLACE
+        return Operation.DELETE if self.score_given is None else Operation.REPLACE
+
+    @property
+    def score(self) -> Decimal | None:
+        """The newest score as a share of 1, to six decimals; None if there is none."""
+        if self.score_given is None or self.score_maximum is None:
+            return None
+        return compute_share(self.score_given, self.score_maximum)
 
     @property
     def is_submitted(self) -> bool:

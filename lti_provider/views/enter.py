@@ -125,9 +125,9 @@ class EnterView(HandleView):
     def _sign_in(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> None:
         # Rows that refer to the consumer lock it on MariaDB: written first, simultaneous launches
         # wait here, and not for each other.
-        url = launch.message.outcome_service_url
-        if url and launch.message.result_sourcedid:
-            launch.lti_consumer.learn_outcome_host(get_host(url))
+        service = launch.message.grade_service
+        if service is not None:
+            launch.lti_consumer.learn_outcome_host(get_host(service.url))
         user = authenticate(request, launch=launch)
         if user is None:
             raise ImproperlyConfigured(
@@ -138,7 +138,7 @@ class EnterView(HandleView):
         )
         result = LtiResult.objects.sync_from_launch(
             launch.lti_consumer,
-            launch.message,
+            service,
             user_digest=launch.user_digest,
             link_digest=launch.link_digest,
             known=launch.result,
