@@ -19,6 +19,9 @@ from lti_provider.conf import conf
 from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.grades import Deliverer, deliver_due, read_score
+from lti_provider.grades.delays import compute_pause, compute_retry_delay
+from lti_provider.grades.leasing import lease_due
+from lti_provider.grades.recording import record_attempt
 from lti_provider.lti11 import outcomes
 from lti_provider.lti11.outcomes import _parse_retry_after, send_score
 from lti_provider.models import (
@@ -30,8 +33,6 @@ from lti_provider.models import (
     LtiServiceHost,
     Verdict,
 )
-from lti_provider.models.result import compute_retry_delay
-from lti_provider.models.service_host import compute_pause
 from lti_provider.origins import get_host
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
@@ -129,8 +130,8 @@ def break_off(result, **changes):
 
 def record(result, **attempt):
     """What a deliverer writes when its attempt ended so."""
-    leased = LtiServiceHost.objects.lease(destination_of(result)).results[0]
-    return LtiResult.objects.record(leased, Attempt(**attempt))
+    leased = lease_due(destination_of(result)).results[0]
+    return record_attempt(leased, Attempt(**attempt))
 
 
 def test_a_score_arrives(result, lms, gradebook, heard):
@@ -503,12 +504,12 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
     gradebook.behave = None
     result.submit_score(0)
-    lease = LtiServiceHost.objects.lease(destination_of(result))
+    lease = lease_due(destination_of(result))
     [leased] = lease.results
     LtiResult.objects.get().submit_score(1)
-    assert LtiServiceHost.objects.lease(destination_of(result)) is None
+    assert lease_due(destination_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
-    assert LtiResult.objects.record(leased, send_score(leased)) is None
+    assert record_attempt(leased, send_score(leased)) is None
     assert gradebook.grades == {result.remote_id: "0.0"}
     assert deliver_due().delivered == 1
     assert gradebook.grades == {result.remote_id: "1.0"}
@@ -516,12 +517,10 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
 def test_a_newer_score_waits_for_what_may_still_land(result):
     result.submit_score(0)
-    [leased] = LtiServiceHost.objects.lease(destination_of(result)).results
+    [leased] = lease_due(destination_of(result)).results
     LtiResult.objects.get().submit_score(1)
     before = timezone.now()
-    LtiResult.objects.record(
-        leased, Attempt(verdict=Verdict.RETRY, code="timeout", may_have_arrived=True)
-    )
+    record_attempt(leased, Attempt(verdict=Verdict.RETRY, code="timeout", may_have_arrived=True))
     newer = LtiResult.objects.get()
     assert newer.state == State.WAITING
     assert newer.next_attempt_at >= before + 2 * TIMEOUT
@@ -529,7 +528,7 @@ def test_a_newer_score_waits_for_what_may_still_land(result):
 
 def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
     result.submit_score(0.5)
-    assert LtiServiceHost.objects.lease(destination_of(result))
+    assert lease_due(destination_of(result))
     with time_machine.travel(timezone.now() + TIMEOUT):
         assert not LtiResult.objects.recover_expired_leases()
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
@@ -540,11 +539,11 @@ def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
 
 def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, gradebook):
     result.submit_score(0)
-    [stale] = LtiServiceHost.objects.lease(destination_of(result)).results
+    [stale] = lease_due(destination_of(result)).results
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
-        assert LtiResult.objects.record(stale, send_score(stale)) is None
+        assert record_attempt(stale, send_score(stale)) is None
         assert gradebook.grades == {result.remote_id: "0.0"}
         assert deliver_due().delivered == 1
         assert gradebook.grades == {result.remote_id: "1.0"}
@@ -552,9 +551,9 @@ def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, 
 
 def test_a_late_answer_does_not_undo_giving_up(result):
     result.submit_score(0.5)
-    [leased] = LtiServiceHost.objects.lease(destination_of(result)).results
+    [leased] = lease_due(destination_of(result)).results
     LtiResult.objects.all().give_up()
-    LtiResult.objects.record(leased, Attempt(verdict=Verdict.DELIVERED))
+    record_attempt(leased, Attempt(verdict=Verdict.DELIVERED))
     assert LtiResult.objects.get().state == State.FAILED
 
 
@@ -632,9 +631,9 @@ def test_a_pause_that_another_deliverer_noted_counts_at_once(result):
     result.submit_score(1)
     later = timezone.now() + timedelta(minutes=1)
     break_off(result, paused_until=later)
-    assert LtiServiceHost.objects.lease(destination_of(result)) is None
+    assert lease_due(destination_of(result)) is None
     LtiServiceBreaker.objects.update(paused_until=timezone.now())
-    assert LtiServiceHost.objects.lease(destination_of(result))
+    assert lease_due(destination_of(result))
 
 
 def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):

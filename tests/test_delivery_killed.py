@@ -115,7 +115,7 @@ def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():
     count = 1000 if connection.vendor == "postgresql" else 300
     with DeadlyGradebook() as gradebook:
         consumer = LtiConsumer.objects.create(consumer_name="C", outcome_networks="127.0.0.0/8")
-        many(consumer, gradebook.url, count, score="0.25")
+        many(consumer, gradebook.url, count, score=0.25)
         changes = Changes()
         changes.start()
         try:

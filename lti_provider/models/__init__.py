@@ -7,13 +7,12 @@ from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.launch import LtiLaunch
 from lti_provider.models.result import LtiResult
-from lti_provider.models.service_host import Destination, Lease, LtiServiceBreaker, LtiServiceHost
+from lti_provider.models.service_host import Destination, LtiServiceBreaker, LtiServiceHost
 from lti_provider.models.user import LtiUser
 
 __all__ = [
     "Attempt",
     "Destination",
-    "Lease",
     "LtiConnectionEvent",
     "LtiConsumer",
     "LtiContext",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -14,10 +13,9 @@ from django.db.models import Case, F, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
 from lti_provider.message import GradeService
-from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Operation, Verdict, describe_reason
+from lti_provider.models.attempt import UNAUTHORIZED, Operation, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.digest import DIGEST_LENGTH
@@ -42,12 +40,6 @@ if TYPE_CHECKING:
 HOST_LENGTH = 261
 ANSWER_LENGTH = 300
 LEASE_LENGTH = 32
-
-#: A refused grade is sent again after these times: LMSs reopen assignments.
-REFUSED_DELAYS = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
-FIRST_DELAY = timedelta(seconds=30)
-LONGEST_DELAY = timedelta(hours=6)
-
 
 _ANONYMIZED = "anonymized:"
 
@@ -147,21 +139,24 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         Raises InvalidScore.
         """
         points, whole = parse_score(given, maximum)
-        return self._queue(score_given=points, score_maximum=whole, data_name="", data="")
+        return self.queue(score_given=points, score_maximum=whole, data_name="", data="")
 
     def delete_scores(self) -> int:
         """Make a deletion the newest submission of these results; count them."""
-        return self._queue(score_given=None, score_maximum=None, data_name="", data="")
+        return self.queue(score_given=None, score_maximum=None, data_name="", data="")
 
     def resend(self) -> int:
         """Send the newest scores again, from the first attempt on; count them."""
         asked = LtiConsumer.objects.exclude(unsupported_outcomes="")
         consumers = self.order_by().values_list("lti_consumer", flat=True).distinct()
         asked.filter(pk__in=list(consumers)).update(unsupported_outcomes="")
-        return self.submitted()._queue()
+        return self.submitted().queue()
 
-    def _queue(self, **submission: Any) -> int:
-        # What is on its way stays leased: the next attempt waits until that one ended.
+    def queue(self, **submission: Any) -> int:
+        """Make the newest submission, or a new one, due from the first attempt on; count them.
+
+        What is on its way stays leased: the next attempt waits until that one ended.
+        """
         now = timezone.now()
         return self.order_by().update(
             version=F("version") + 1,
@@ -222,32 +217,6 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             last_text="",
             attempts=F("attempts") + 1,
         )
-
-    def record(self, result: LtiResult, attempt: Attempt) -> LtiResult.State | None:
-        """Write how an attempt to send ``result``, as it was leased, ended.
-
-        Returns its new state, or None if a newer score is to be sent now.
-        """
-        now = timezone.now()
-        leased = self.filter(pk=result.pk, lease_token=result.lease_token)
-        changes: dict[str, Any] = {
-            "lease_token": "",
-            "last_attempt_at": now,
-            "last_code": attempt.code,
-            "last_text": attempt.text[:ANSWER_LENGTH],
-        }
-        if attempt.verdict is Verdict.DELIVERED:
-            changes |= {"delivered_version": result.version, "delivered_at": now}
-        update = changes | result.build_update(attempt, now)
-        if leased.filter(version=result.version).update(**update):
-            vars(result).update(update)
-            return LtiResult.State(result.state)
-        wait = get_late_arrival_limit() if attempt.may_have_arrived else timedelta(0)
-        newer = {"state": LtiResult.State.WAITING, "next_attempt_at": now + wait}
-        if not leased.update(**changes, **newer) and attempt.host_answered is not None:
-            # Somebody took over while this process was away: what it sent may have come last.
-            self.filter(pk=result.pk).exclude(last_code="given_up")._queue()
-        return None
 
     def fail_unreachable(self, consumer: int, host: str, before: datetime) -> list[LtiResult]:
         """Fail what waits for an unreachable host since before a time; return it."""
@@ -404,7 +373,7 @@ class LtiResult(models.Model):
     def _submit(self, **submission: Any) -> Self:
         alias = router.db_for_write(type(self), instance=self)
         stored = type(self)._default_manager.using(alias).filter(pk=self.pk)
-        if not stored._queue(**submission):
+        if not stored.queue(**submission):
             raise type(self).DoesNotExist
         vars(self).update(submission)
         self.version += 1
@@ -413,27 +382,6 @@ class LtiResult(models.Model):
         send = partial(score_submitted.send_robust, sender=LtiResult, result=self)
         transaction.on_commit(send, using=alias, robust=True)
         return self
-
-    def build_update(self, attempt: Attempt, now: datetime) -> dict[str, Any]:
-        """The fields to write after an attempt, if this is still the newest score."""
-        first = self.first_attempt_at or now
-        refusals = self.refusals + (attempt.verdict is Verdict.REFUSED)
-        if attempt.code == UNAUTHORIZED and self.lti_consumer.accepts_previous_secret:
-            # The LMS is about to get the new secret: nothing fails for lack of it meanwhile.
-            first, refusals = now, min(refusals, len(REFUSED_DELAYS))
-        given_up = now - first > timedelta(days=conf.grade_retry_days)
-        changed = {
-            "attempts": self.attempts + 1,
-            "refusals": refusals,
-            "first_attempt_at": first,
-            "next_attempt_at": None,
-        }
-        if attempt.verdict is Verdict.DELIVERED:
-            return {**changed, "state": self.State.DELIVERED}
-        if attempt.verdict is Verdict.FINAL or given_up or refusals > len(REFUSED_DELAYS):
-            return {**changed, "state": self.State.FAILED}
-        wait = compute_retry_delay(attempt, self.attempts, refusals)
-        return {**changed, "state": self.State.WAITING, "next_attempt_at": now + wait}
 
     @property
     def state_text(self) -> str | _StrPromise:
@@ -476,20 +424,3 @@ class LtiResult(models.Model):
         if self.state == self.State.DELIVERED or not self.last_code:
             return ""
         return describe_reason(self.last_code, self.last_text)
-
-
-def get_late_arrival_limit() -> timedelta:
-    """How long a message may still take effect after its sender stopped waiting."""
-    return timedelta(seconds=2 * conf.grade_timeout)
-
-
-def compute_retry_delay(attempt: Attempt, attempts: int, refusals: int) -> timedelta:
-    """Full jitter from 30 s to 6 h, or what the LMS asked for; refusals wait longer."""
-    if attempt.verdict is Verdict.REFUSED:
-        return REFUSED_DELAYS[refusals - 1] * random.uniform(0.8, 1.2)  # noqa: S311
-    doubled: timedelta = FIRST_DELAY * 2 ** min(attempts, 20)
-    delay = min(doubled, LONGEST_DELAY) * random.random()  # noqa: S311
-    if attempt.may_have_arrived:
-        delay += get_late_arrival_limit()
-    asked = timedelta(seconds=min(attempt.retry_after or 0, LONGEST_DELAY.total_seconds()))
-    return max(delay, asked)
