@@ -75,6 +75,7 @@ def test_the_admin_shows_how_far_grades_got(admin_client, refused):
         assert shown in page or shown.replace("Past ", "Past") in page
     detail = admin_client.get(f"{LIST}{refused.pk}/change/").content.decode()
     assert refused.remote_id in detail
+    assert "Basic Outcomes (LTI 1.1)" in detail
     assert "Linear equations" in detail
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from django.test import RequestFactory
 
@@ -13,6 +15,7 @@ from lti_provider.lti11.form import read_form
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
     RETURN_URL_LENGTH,
+    GradeService,
     LaunchMessage,
     PersonalData,
     Role,
@@ -421,6 +424,29 @@ def test_what_is_kept_of_a_person_is_what_the_policy_says(policy, kept):
     found = sent.without_personal_data(policy)
 
     assert {name for name, _value in found.pairs} == {*IMPERSONAL, *kept}
+
+
+def test_a_launch_names_the_service_that_takes_the_grade():
+    url = "https://lms.example/canary"
+    graded = {"lis_outcome_service_url": url, "lis_result_sourcedid": "canary"}
+    service = GradeService(service="basic_outcomes", url=url, remote_id="canary")
+    assert message(**graded).grade_service == service
+    accepting = message(**graded, ext_outcome_data_values_accepted="text, url,ltiLaunchUrl")
+    assert accepting.grade_service == replace(service, accepts=("url", "text"))
+    assert "anary" not in repr(service)
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        {"lis_result_sourcedid": ""},
+        {"lis_outcome_service_url": ""},
+        {"lis_outcome_service_url": "javascript:alert(1)"},
+    ],
+)
+def test_without_a_url_or_an_id_no_grade_is_wanted(without):
+    graded = {"lis_outcome_service_url": "https://lms.example/", "lis_result_sourcedid": "1"}
+    assert message(**graded | without).grade_service is None
 
 
 def test_nothing_of_a_message_is_in_a_repr(rf: RequestFactory):
