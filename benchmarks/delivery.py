@@ -129,8 +129,6 @@ def deliver(count: int, *, slow: bool) -> None:
 
 
 def add_grades(host: str, count: int) -> None:
-    from decimal import Decimal
-
     from lti_provider.models import LtiConsumer, LtiResult
 
     consumer = LtiConsumer.objects.create(
@@ -144,13 +142,14 @@ def add_grades(host: str, count: int) -> None:
                 link_digest="link",
                 service_url=f"http://{host}/",
                 service_host=host,
-                sourcedid=f"{number}",
+                service=LtiResult.Service.BASIC_OUTCOMES,
+                remote_id=f"{number}",
             )
             for number in range(count)
         ),
         batch_size=1000,
     )
-    LtiResult.objects.filter(lti_consumer=consumer).submit(Decimal("0.5"))
+    LtiResult.objects.filter(lti_consumer=consumer).submit(0.5)
 
 
 if __name__ == "__main__":

@@ -412,7 +412,7 @@ class GradeError(Exception):
 
 
 class InvalidScore(GradeError, ValueError):
-    """Not a finite number between 0 and the maximum, or text that XML cannot carry."""
+    """Not a finite number between 0 and the maximum, or text with control characters."""
 
 
 class ScoreNotRead(GradeError):

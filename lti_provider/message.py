@@ -168,7 +168,7 @@ class Presentation:
     height: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GradeService:
     """Where and how the LMS takes this person's grade.
 

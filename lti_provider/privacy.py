@@ -206,8 +206,9 @@ class Results(PersonalDataSource):
             {
                 "lti_consumer": result.lti_consumer.consumer_name,
                 "resource_link": result.resource_link and result.resource_link.resource_link_id,
-                "sourcedid": result.sourcedid,
-                "score": result.score,
+                "remote_id": result.remote_id,
+                "score_given": result.score_given,
+                "score_maximum": result.score_maximum,
                 "work": result.data,
                 "state": result.state,
                 "submitted_at": result.submitted_at,

@@ -23,6 +23,9 @@ class Sender(Protocol):
         """Ask the LMS for a result's score. Raises ScoreNotRead."""
 
 
+_SENDERS: dict[str, Sender] = {LtiResult.Service.BASIC_OUTCOMES: outcomes}
+
+
 def is_launch(request: HttpRequest) -> bool:
     """Whether a request looks like a launch, so that what was posted is nobody else's to see."""
     return lti11.is_launch(request)
@@ -38,6 +41,6 @@ def explain(refusal: LaunchRefused) -> Explanation:
     return Explanation() if refusal.evidence is None else lti11.explain(refusal)
 
 
-def get_sender(result: LtiResult) -> Sender:
-    """The sender of a result's grade service."""
-    return outcomes
+def get_sender(result: LtiResult) -> Sender | None:
+    """The sender of a result's grade service; None if no launch named one that is known."""
+    return _SENDERS.get(result.service)

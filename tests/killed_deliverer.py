@@ -18,9 +18,7 @@ def main() -> None:
     from django.conf import settings
     from django.db import connection
 
-    from lti_provider.grades import Deliverer
-    from lti_provider.models.result import LtiResultQuerySet
-    from lti_provider.models.service_host import LtiServiceHostQuerySet
+    from lti_provider.grades import Deliverer, delivery
 
     connection.settings_dict["NAME"] = job["database"]
     settings.LTI_PROVIDER_GRADE_TIMEOUT = job["timeout"]
@@ -44,13 +42,13 @@ def main() -> None:
 
         return wrapped
 
-    lease, record = LtiServiceHostQuerySet.lease, LtiResultQuerySet.record
+    lease, record = delivery.lease_due, delivery.record_attempt
     if job["step"] in ("before the claim", "after the claim"):
         before = job["step"] == "before the claim"
-        LtiServiceHostQuerySet.lease = dying(lease, before=before)
+        delivery.lease_due = dying(lease, before=before)
     elif job["step"] in ("before the writing", "after the writing"):
         before = job["step"] == "before the writing"
-        LtiResultQuerySet.record = dying(record, before=before)
+        delivery.record_attempt = dying(record, before=before)
     print(os.getpid(), flush=True)  # noqa: T201
     print(Deliverer().run().delivered, flush=True)  # noqa: T201
 

@@ -51,11 +51,13 @@ SQL = (
     """,
     """
     INSERT INTO lti_provider_ltiresult (lti_consumer_id, user_digest, link_digest, service_url,
-        service_host, sourcedid, accepts, score, data_name, data, version, submitted_at, state,
+        service_host, service, remote_id, accepts, score_given, score_maximum,
+        data_name, data, version, submitted_at, state,
         delivered_version, attempts, refusals, last_code, last_text, lease_token, rotation)
     SELECT %(first)s + mod(n, %(consumers)s), encode(sha256(n::text::bytea), 'hex'),
            encode(sha256((1 + mod(n - 1, %(places)s))::text::bytea), 'hex'),
-           'https://lms.example/outcomes', 'lms.example', n::text, '', 0.5, '', '', 1, now(),
+           'https://lms.example/outcomes', 'lms.example', 'basic_outcomes', n::text, '', 1, 2,
+           '', '', 1, now(),
            CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'delivered' END, 1, 1, 0,
            CASE WHEN mod(n, 100) = 0 THEN 'timeout' ELSE '' END, '', '', 0
     FROM generate_series(1, %(results)s) n

@@ -19,6 +19,9 @@ from lti_provider.conf import conf
 from lti_provider.egress import HttpAnswer
 from lti_provider.exceptions import ScoreNotRead
 from lti_provider.grades import Deliverer, deliver_due, read_score
+from lti_provider.grades.delays import compute_pause, compute_retry_delay
+from lti_provider.grades.leasing import lease_due
+from lti_provider.grades.recording import record_attempt
 from lti_provider.lti11 import outcomes
 from lti_provider.lti11.outcomes import _parse_retry_after, send_score
 from lti_provider.models import (
@@ -30,8 +33,6 @@ from lti_provider.models import (
     LtiServiceHost,
     Verdict,
 )
-from lti_provider.models.result import compute_retry_delay
-from lti_provider.models.service_host import compute_pause
 from lti_provider.origins import get_host
 from lti_provider.signals import score_delivered, score_failed
 from lti_provider.testing import FakeLms
@@ -98,14 +99,15 @@ def many(consumer, url, count, prefix="s", score=0.5):
             link_digest="link",
             service_url=url,
             service_host=get_host(url),
-            sourcedid=f"{prefix}{number}",
+            service=LtiResult.Service.BASIC_OUTCOMES,
+            remote_id=f"{prefix}{number}",
         )
         for number in range(count)
     )
     consumer.learn_service_host(get_host(url))
     mine = LtiResult.objects.filter(lti_consumer=consumer, user_digest__startswith=prefix)
     if score is not None:
-        mine.submit(Decimal(str(score)))
+        mine.submit(score)
     return mine
 
 
@@ -128,15 +130,15 @@ def break_off(result, **changes):
 
 def record(result, **attempt):
     """What a deliverer writes when its attempt ended so."""
-    leased = LtiServiceHost.objects.lease(destination_of(result)).results[0]
-    return LtiResult.objects.record(leased, Attempt(**attempt))
+    leased = lease_due(destination_of(result)).results[0]
+    return record_attempt(leased, Attempt(**attempt))
 
 
 def test_a_score_arrives(result, lms, gradebook, heard):
     result.submit_score(0.85, submission_url="https://tool.example/essays/1?a=b&c")
     report = deliver_due()
     assert (report.delivered, report.retried, report.failed, report.superseded) == (1, 0, 0, 0)
-    assert gradebook.grades == {result.sourcedid: "0.85"}
+    assert gradebook.grades == {result.remote_id: "0.85"}
     [received] = gradebook.received
     assert received.headers["Content-Type"] == "application/xml"
     assert received.data == ("url", "https://tool.example/essays/1?a=b&c")
@@ -200,7 +202,7 @@ def test_what_real_services_answered(result, gradebook, case):
         refused = "unauthorized" if "signature" in case["body"] else "refused"
         assert result.last_code == ("server_error" if case["status"] == 500 else refused)
         assert "<" not in result.reason
-        assert result.sourcedid not in result.reason
+        assert result.remote_id not in result.reason
 
 
 @pytest.mark.parametrize(
@@ -413,8 +415,8 @@ def test_the_jitter_is_full_and_bounded():
         ({"lti_consumer__is_active": False}, "consumer_inactive", State.WAITING),
         ({"lti_consumer__service_hosts": "other.example"}, "host_not_known", State.WAITING),
         ({"lti_consumer__service_networks": ""}, "address_not_public", State.WAITING),
-        ({"sourcedid": "a\x01b"}, "not_xml", State.FAILED),
-        ({"sourcedid": ""}, "no_service", State.FAILED),
+        ({"remote_id": "a\x01b"}, "not_sendable", State.FAILED),
+        ({"service": ""}, "no_service", State.FAILED),
     ],
 )
 def test_what_may_not_be_sent_is_not(result, gradebook, break_it, code, state):
@@ -502,25 +504,23 @@ def test_a_newer_score_during_the_attempt_is_sent_next(result, gradebook):
 
     gradebook.behave = None
     result.submit_score(0)
-    lease = LtiServiceHost.objects.lease(destination_of(result))
+    lease = lease_due(destination_of(result))
     [leased] = lease.results
     LtiResult.objects.get().submit_score(1)
-    assert LtiServiceHost.objects.lease(destination_of(result)) is None
+    assert lease_due(destination_of(result)) is None
     assert LtiResult.objects.get().state == State.SENDING
-    assert LtiResult.objects.record(leased, send_score(leased)) is None
-    assert gradebook.grades == {result.sourcedid: "0.0"}
+    assert record_attempt(leased, send_score(leased)) is None
+    assert gradebook.grades == {result.remote_id: "0.0"}
     assert deliver_due().delivered == 1
-    assert gradebook.grades == {result.sourcedid: "1.0"}
+    assert gradebook.grades == {result.remote_id: "1.0"}
 
 
 def test_a_newer_score_waits_for_what_may_still_land(result):
     result.submit_score(0)
-    [leased] = LtiServiceHost.objects.lease(destination_of(result)).results
+    [leased] = lease_due(destination_of(result)).results
     LtiResult.objects.get().submit_score(1)
     before = timezone.now()
-    LtiResult.objects.record(
-        leased, Attempt(verdict=Verdict.RETRY, code="timeout", may_have_arrived=True)
-    )
+    record_attempt(leased, Attempt(verdict=Verdict.RETRY, code="timeout", may_have_arrived=True))
     newer = LtiResult.objects.get()
     assert newer.state == State.WAITING
     assert newer.next_attempt_at >= before + 2 * TIMEOUT
@@ -528,7 +528,7 @@ def test_a_newer_score_waits_for_what_may_still_land(result):
 
 def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
     result.submit_score(0.5)
-    assert LtiServiceHost.objects.lease(destination_of(result))
+    assert lease_due(destination_of(result))
     with time_machine.travel(timezone.now() + TIMEOUT):
         assert not LtiResult.objects.recover_expired_leases()
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
@@ -539,21 +539,21 @@ def test_a_deliverer_that_died_is_replaced_after_its_lease(result, gradebook):
 
 def test_a_deliverer_that_was_away_makes_the_newest_score_be_sent_again(result, gradebook):
     result.submit_score(0)
-    [stale] = LtiServiceHost.objects.lease(destination_of(result)).results
+    [stale] = lease_due(destination_of(result)).results
     with time_machine.travel(timezone.now() + 4 * TIMEOUT):
         LtiResult.objects.get().submit_score(1)
         assert deliver_due().delivered == 1
-        assert LtiResult.objects.record(stale, send_score(stale)) is None
-        assert gradebook.grades == {result.sourcedid: "0.0"}
+        assert record_attempt(stale, send_score(stale)) is None
+        assert gradebook.grades == {result.remote_id: "0.0"}
         assert deliver_due().delivered == 1
-        assert gradebook.grades == {result.sourcedid: "1.0"}
+        assert gradebook.grades == {result.remote_id: "1.0"}
 
 
 def test_a_late_answer_does_not_undo_giving_up(result):
     result.submit_score(0.5)
-    [leased] = LtiServiceHost.objects.lease(destination_of(result)).results
+    [leased] = lease_due(destination_of(result)).results
     LtiResult.objects.all().give_up()
-    LtiResult.objects.record(leased, Attempt(verdict=Verdict.DELIVERED))
+    record_attempt(leased, Attempt(verdict=Verdict.DELIVERED))
     assert LtiResult.objects.get().state == State.FAILED
 
 
@@ -580,7 +580,7 @@ def test_logs_name_no_person_and_no_secret(result, lms, caplog):
     result.submit_score(0.5)
     deliver_due()
     assert "score_delivered" in caplog.text
-    for canary in (lms.consumer.consumer_secret, result.sourcedid, lms.fields["user_id"]):
+    for canary in (lms.consumer.consumer_secret, result.remote_id, lms.fields["user_id"]):
         assert canary not in caplog.text
 
 
@@ -631,9 +631,9 @@ def test_a_pause_that_another_deliverer_noted_counts_at_once(result):
     result.submit_score(1)
     later = timezone.now() + timedelta(minutes=1)
     break_off(result, paused_until=later)
-    assert LtiServiceHost.objects.lease(destination_of(result)) is None
+    assert lease_due(destination_of(result)) is None
     LtiServiceBreaker.objects.update(paused_until=timezone.now())
-    assert LtiServiceHost.objects.lease(destination_of(result))
+    assert lease_due(destination_of(result))
 
 
 def test_a_host_that_is_gone_for_days_fails_what_waits(lms, gradebook, heard):
@@ -873,7 +873,7 @@ def test_the_payloads_of_all_makes_go_back_as_they_came(client, gradebook):
         fields["lis_outcome_service_url"] = gradebook.url
         FakeLms(consumer, fields).launch(Client(), "/content/")
         sent.append(fields["lis_result_sourcedid"])
-    LtiResult.objects.all().submit(Decimal("0.5"))
+    LtiResult.objects.all().submit(0.5)
     deliver_due()
     assert len(sent) > 3
     assert sorted(received.sourcedid for received in gradebook.received) == sorted(sent)
@@ -893,7 +893,7 @@ def test_a_score_that_changes_while_it_is_sent_is_sent_again(result, gradebook, 
     result.submit_score(0)
     report = deliver_due()
     assert (report.superseded, report.delivered) == (1, 1)
-    assert gradebook.grades == {result.sourcedid: "1.0"}
+    assert gradebook.grades == {result.remote_id: "1.0"}
     assert [event for event, _result in heard] == ["delivered"]
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -116,7 +115,7 @@ def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():
     count = 1000 if connection.vendor == "postgresql" else 300
     with DeadlyGradebook() as gradebook:
         consumer = LtiConsumer.objects.create(consumer_name="C", service_networks="127.0.0.0/8")
-        many(consumer, gradebook.url, count, score="0.25")
+        many(consumer, gradebook.url, count, score=0.25)
         changes = Changes()
         changes.start()
         try:
@@ -133,7 +132,7 @@ def test_a_deliverer_that_is_killed_at_any_step_loses_nothing():
         wait_until(everything_arrived)
     assert changes.count > 50
     wanted = {
-        result.sourcedid: None if result.score is None else format_score(Decimal(result.score))
+        result.remote_id: None if result.score is None else format_score(result.score)
         for result in LtiResult.objects.all()
     }
     assert gradebook.grades == wanted

@@ -17,7 +17,7 @@ from tests.test_admin import form_of
 from tests.test_canaries import KeptMail
 
 SECRET = "canary-of-a-secret"
-SOURCEDID = "canary-of-a-sourcedid"
+REMOTE_ID = "canary-of-a-remote-id"
 ADMIN = "/admin/lti_provider/lticonsumer/"
 PACKAGE = Path(__file__).parent.parent / "lti_provider"
 LOGGERS = ("lti_provider", "django.request")
@@ -48,8 +48,10 @@ def test_a_grade_that_fails_is_mailed_without_secret_and_person(mailed, unwritab
     result = LtiResult(
         lti_consumer=lms.consumer,
         service_url="https://lms.example/grades",
-        sourcedid=SOURCEDID,
-        score="none" if unwritable == "score" else 1,
+        service=LtiResult.Service.BASIC_OUTCOMES,
+        remote_id=REMOTE_ID,
+        score_given="none" if unwritable == "score" else 1,
+        score_maximum=1,
     )
     if unwritable == "key":
         lms.consumer.consumer_key = "half of a pair: \ud800"
@@ -58,7 +60,7 @@ def test_a_grade_that_fails_is_mailed_without_secret_and_person(mailed, unwritab
 
     assert attempt.code == "internal_error"
     assert SECRET not in mailed()
-    assert SOURCEDID not in mailed()
+    assert REMOTE_ID not in mailed()
 
 
 def fails(table: str):

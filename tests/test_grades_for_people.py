@@ -71,10 +71,11 @@ def state_of(browser, result, **query):
 
 def test_the_admin_shows_how_far_grades_got(admin_client, refused):
     page = admin_client.get(LIST).content.decode()
-    for shown in ("Algebra / Linear equations", "0.85", "Failed", "“Past ”", "Campus"):
+    for shown in ("Algebra / Linear equations", "0.85 of 1", "Failed", "“Past ”", "Campus"):
         assert shown in page or shown.replace("Past ", "Past") in page
     detail = admin_client.get(f"{LIST}{refused.pk}/change/").content.decode()
-    assert refused.sourcedid in detail
+    assert refused.remote_id in detail
+    assert "Basic Outcomes (LTI 1.1)" in detail
     assert "Linear equations" in detail
 
 
@@ -86,6 +87,17 @@ def test_the_admin_filters_grades(admin_client, refused, query):
     LtiResult.objects.update(state="delivered", last_code="")
     remaining = admin_client.get(f"{LIST}?{query}").context["cl"].result_count
     assert remaining == (1 if query.startswith("q") else 0)
+
+
+def test_the_admin_shows_scores_as_submitted_and_sorts_by_their_share(admin_client, lms):
+    shares = [(8, 10), (30, 100), (1, 2), (0, 7)]
+    for number, share in enumerate(shares):
+        lms.launch(Client(), "/content/", user_id=f"learner {number}")
+        LtiResult.objects.latest("pk").submit_score(*share)
+    listed = admin_client.get(LIST, {"o": "4"}).context["cl"].result_list
+    sorted_shares = [(result.score_given, result.score_maximum) for result in listed]
+    assert sorted_shares == [(0, 7), (30, 100), (1, 2), (8, 10)]
+    assert ">8 of 10<" in admin_client.get(LIST).content.decode()
 
 
 def test_the_admin_shows_deletions_and_what_is_gone(admin_client, result):
@@ -102,7 +114,7 @@ def test_a_grade_is_resent(admin_client, refused, gradebook):
     gradebook.behave = None
     assert "1 grade was changed." in do(admin_client, "resend", refused).content.decode()
     deliver_due()
-    assert gradebook.grades == {refused.sourcedid: "0.85"}
+    assert gradebook.grades == {refused.remote_id: "0.85"}
 
 
 def test_sending_a_grade_is_given_up(admin_client, result):
@@ -118,12 +130,12 @@ def test_a_grade_is_deleted_in_the_lms(admin_client, result, gradebook):
     deliver_due()
     do(admin_client, "delete_grades", result)
     deliver_due()
-    assert gradebook.grades == {result.sourcedid: None}
+    assert gradebook.grades == {result.remote_id: None}
 
 
 def test_nobody_edits_or_deletes_rows(admin_client, result):
     assert admin_client.get(f"{LIST}add/").status_code == 403
-    assert admin_client.post(f"{LIST}{result.pk}/change/", {"score": 1}).status_code == 403
+    assert admin_client.post(f"{LIST}{result.pk}/change/", {"score_given": 1}).status_code == 403
     assert admin_client.post(f"{LIST}{result.pk}/delete/", {"post": "yes"}).status_code == 403
     assert "delete_selected" not in admin_client.get(LIST).content.decode()
 
@@ -299,7 +311,7 @@ def resend(capsys, *arguments):
 def test_a_dry_run_lists_and_changes_nothing(refused, capsys):
     output = resend(capsys, "--dry-run")
     assert "Campus / Linear equations" in output
-    assert "0.85, failed. The LMS refused" in output
+    assert "0.85 of 1, failed. The LMS refused" in output
     assert "1 grades would be sent again." in output
     assert LtiResult.objects.get().state == "failed"
 

@@ -480,14 +480,15 @@ def graded(lms) -> LtiResult:
     service = {"lis_outcome_service_url": "https://lms.example/grades"}
     lms.launch(Client(), "/content/", **CANARIES, **service)
     result = grade()
-    result.submit_score(0.5, submission_text="canary custom work")
+    result.submit_score(5, 10, submission_text="canary custom work")
     return grade()
 
 
 def test_grades_are_exported(lms, graded):
     exported = DataSubject.from_lms(lms.consumer, "canary-id").export()["results"]
-    assert [(each["score"], each["state"]) for each in exported] == [(graded.score, "waiting")]
-    assert exported[0]["sourcedid"] == "canary-sourcedid"
+    assert [(each["score_given"], each["score_maximum"]) for each in exported] == [(5, 10)]
+    assert exported[0]["state"] == "waiting"
+    assert exported[0]["remote_id"] == "canary-sourcedid"
     assert exported[0]["resource_link"] == lms.fields["resource_link_id"]
 
 
@@ -504,7 +505,7 @@ def test_a_grade_on_its_way_is_nobodys_and_goes_once_it_arrived(lms, graded, sta
     before = graded.user_digest
     DataSubject.from_lms(lms.consumer, "canary-id").erase()
     left = LtiResult.objects.get()
-    assert (left.sourcedid, left.score, left.state) == ("canary-sourcedid", graded.score, state)
+    assert (left.remote_id, left.score, left.state) == ("canary-sourcedid", graded.score, state)
     assert left.lti_user is None
     assert tables_with(before) == set()
     run("lti_purge")

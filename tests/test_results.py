@@ -1,6 +1,6 @@
 from contextlib import suppress
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import pytest
@@ -11,6 +11,8 @@ from django.db.models import ProtectedError
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from hypothesis import given as examples
+from hypothesis import strategies as st
 
 from lti_provider import grades
 from lti_provider.exceptions import InvalidScore
@@ -63,9 +65,10 @@ def of_results(statements):
 
 def test_a_launch_says_where_its_grade_goes(result, lms):
     assert result.lti_consumer == lms.consumer
+    assert result.service == LtiResult.Service.BASIC_OUTCOMES
     assert result.service_url == lms.fields["lis_outcome_service_url"]
     assert result.service_host == "lms.example"
-    assert result.sourcedid == lms.fields["lis_result_sourcedid"]
+    assert result.remote_id == lms.fields["lis_result_sourcedid"]
     assert result.accepts == "url,text"
     assert result.lti_user.lti_user_id == lms.fields["user_id"]
     assert result.resource_link.resource_link_id == lms.fields["resource_link_id"]
@@ -84,7 +87,7 @@ def test_the_newest_launch_wins(client, result, lms):
         ext_outcome_data_values_accepted="text",
     )
     result = LtiResult.objects.get()
-    assert (result.sourcedid, result.service_host) == ("another", "new.lms.example:8443")
+    assert (result.remote_id, result.service_host) == ("another", "new.lms.example:8443")
     assert result.accepts == "text"
 
 
@@ -99,7 +102,7 @@ def test_the_newest_launch_wins(client, result, lms):
 )
 def test_a_launch_without_a_place_for_grades_takes_none_away(client, result, lms, without):
     lms.launch(client, "/content/", **without)
-    assert LtiResult.objects.get().sourcedid == lms.fields["lis_result_sourcedid"]
+    assert LtiResult.objects.get().remote_id == lms.fields["lis_result_sourcedid"]
 
 
 def test_without_a_grade_wanted_nothing_is_submitted(client, lms, rf):
@@ -131,7 +134,7 @@ def test_a_simultaneous_first_launch_makes_one_result(client, result, lms):
     launch = LtiLaunch.objects.get()
     again = LtiResult.objects.sync_from_launch(
         launch.lti_consumer,
-        launch.message,
+        launch.message.grade_service,
         user_digest=launch.user_digest,
         link_digest=launch.link_digest,
         known=None,
@@ -191,6 +194,96 @@ def test_scores_are_shares_of_a_maximum(result, given, maximum, score):
     assert stored.score == Decimal(score)
     assert (stored.version, stored.state) == (1, WAITING)
     assert (result.score, result.version, result.state) == (stored.score, 1, WAITING)
+
+
+NUMBERS = (
+    st.integers(0, 10**16)
+    | st.floats(0, 10**16)
+    | st.decimals(0, 10**16, allow_nan=False, places=7)
+    | st.decimals(0, 10**9, allow_nan=False, places=6)
+    | st.fractions(0, 10**16, max_denominator=10**7)
+)
+
+
+def exact(number):
+    return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
+
+
+@pytest.mark.once
+@examples(st.lists(NUMBERS, min_size=2, max_size=2))
+def test_the_share_of_what_is_stored_is_the_share_of_what_was_submitted(result, numbers):
+    given, maximum = sorted(numbers, key=exact)
+    if not maximum:
+        maximum = 1
+    result.submit_score(given, maximum)
+    stored = LtiResult.objects.get()
+    millionths = exact(given) / exact(maximum) * 10**6
+    rounded = millionths.__floor__() + (millionths % 1 >= Fraction(1, 2))
+    assert stored.score == result.score == Decimal(rounded) / 10**6
+    assert (stored.score_given, stored.score_maximum) == (result.score_given, result.score_maximum)
+    assert str(stored.score_given) == str(result.score_given)
+
+
+@pytest.mark.parametrize(
+    ("given", "maximum"),
+    [
+        (8, 10),
+        (0, Decimal("0.000001")),
+        (0.1, 0.3),
+        (-0.0, 1),
+        (Decimal("1e2"), Decimal("999999999.999999")),
+        (Decimal("999999999.999998"), Decimal("999999999.999999")),
+        (123456789.123456, 999999999),
+        (Fraction(1, 8), Fraction(5, 4)),
+    ],
+)
+def test_a_score_is_kept_as_submitted(result, given, maximum):
+    result.submit_score(given, maximum)
+    stored = LtiResult.objects.get()
+    assert (stored.score_given, stored.score_maximum) == (exact(given), exact(maximum))
+    assert (result.score_given, result.score_maximum) == (exact(given), exact(maximum))
+
+
+@pytest.mark.parametrize(
+    ("given", "maximum", "share"),
+    [
+        (Fraction(1, 3), 1, "0.333333"),
+        (1, 3 + 1e-7, "0.333333"),
+        (1e-9, 1, "0"),
+        (1e300, 2e300, "0.5"),
+        (10**9, 10**10, "0.1"),
+        (1, 10**9, "0"),
+    ],
+)
+def test_what_does_not_fit_is_kept_as_its_share(result, given, maximum, share):
+    result.submit_score(given, maximum)
+    stored = LtiResult.objects.get()
+    assert (stored.score_given, stored.score_maximum) == (Decimal(share), 1)
+
+
+def test_a_float_of_any_class_is_what_python_shows_for_it(result):
+    class Noisy(float):
+        def __repr__(self):
+            return f"Noisy({float(self)})"
+
+    result.submit_score(Noisy(0.1), Decimal("0.1"))
+    assert LtiResult.objects.get().score == 1
+
+
+def test_a_sites_decimal_context_changes_no_score(result):
+    with localcontext(prec=3):
+        result.submit_score(Decimal("123456.789"), 10**6)
+        assert LtiResult.objects.get().score == Decimal("0.123457")
+
+
+def test_scores_of_several_results_are_submitted_at_once(client, result, lms):
+    lms.launch(Client(), "/content/", user_id="somebody else")
+    assert LtiResult.objects.all().submit(8, 10) == 2
+    assert {each.score for each in LtiResult.objects.all()} == {Decimal("0.8")}
+    with pytest.raises(InvalidScore):
+        LtiResult.objects.all().submit(11, 10)
+    assert LtiResult.objects.all().delete_scores() == 2
+    assert {each.score for each in LtiResult.objects.all()} == {None}
 
 
 @pytest.mark.parametrize(

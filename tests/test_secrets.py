@@ -446,7 +446,8 @@ def test_grades_wait_while_the_secret_that_signs_them_is_lost(lost):
     result = LtiResult.objects.create(
         lti_consumer=LtiConsumer.objects.get(),
         service_url="https://lms.example/grades",
-        sourcedid="x",
+        service=LtiResult.Service.BASIC_OUTCOMES,
+        remote_id="x",
     )
     attempt = send_score(result)
     assert (attempt.code, attempt.verdict) == ("secret_unreadable", Verdict.RETRY)

@@ -63,7 +63,8 @@ def add_three_hundred_learners(lms: FakeLms) -> None:
             link_digest=sample.link_digest,
             service_url=result.service_url,
             service_host=result.service_host,
-            sourcedid=result.sourcedid,
+            service=result.service,
+            remote_id=result.remote_id,
             accepts=result.accepts,
         )
         for person in people

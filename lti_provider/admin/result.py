@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import FloatField, QuerySet
+from django.db.models.functions import Cast
 from django.http import HttpRequest
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -14,6 +15,7 @@ from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.paginator import BoundedPaginator
 from lti_provider.models import LtiResult, LtiServiceBreaker
 from lti_provider.models.attempt import REASONS
+from lti_provider.models.score import format_number
 
 if TYPE_CHECKING:
     ResultModelAdmin = admin.ModelAdmin[LtiResult]
@@ -22,6 +24,8 @@ else:
     ResultModelAdmin = BreakerModelAdmin = admin.ModelAdmin
 
 _NOTHING = "-"
+# As floats: SQLite would divide whole numbers without a remainder.
+_SHARE = Cast("score_given", FloatField()) / Cast("score_maximum", FloatField())
 
 
 class UndeliveredFilter(admin.SimpleListFilter):
@@ -88,7 +92,7 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
                 )
             },
         ),
-        (_("Details"), {"fields": ("service_url", "sourcedid", "accepts", "data")}),
+        (_("Details"), {"fields": ("service", "service_url", "remote_id", "accepts", "data")}),
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -113,12 +117,17 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
         parts = (result.context, result.resource_link)
         return " / ".join(str(part) for part in parts if part) or _NOTHING
 
-    @admin.display(description=_("score"), ordering="score")
+    @admin.display(description=_("score"), ordering=_SHARE)
     def grade(self, result: LtiResult) -> str:
         """The newest score that was submitted, or its deletion."""
         if not result.is_submitted:
             return _NOTHING
-        return gettext("deletion") if result.score is None else f"{result.score.normalize():f}"
+        if result.score_given is None or result.score_maximum is None:
+            return gettext("deletion")
+        return gettext("%(given)s of %(maximum)s") % {
+            "given": format_number(result.score_given),
+            "maximum": format_number(result.score_maximum),
+        }
 
     @admin.display(description=_("last answer"), ordering="last_code")
     def last_answer(self, result: LtiResult) -> str:
@@ -138,7 +147,7 @@ class LtiResultAdmin(FilteredAdmin, ResultModelAdmin):
     @admin.action(description=_("Delete the selected grades in the LMS"), permissions=["change"])
     def delete_grades(self, request: HttpRequest, queryset: Any) -> None:
         """Delete the scores in the LMS's gradebook."""
-        self._report_count(request, queryset.submitted().submit(None))
+        self._report_count(request, queryset.submitted().delete_scores())
 
     def _report_count(self, request: HttpRequest, count: int) -> None:
         text = ngettext("%(count)d grade was changed.", "%(count)d grades were changed.", count)

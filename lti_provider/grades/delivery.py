@@ -18,16 +18,9 @@ from django.db.models import Min
 from django.utils import timezone
 
 from lti_provider.conf import conf
-from lti_provider.models import (
-    Attempt,
-    Destination,
-    Lease,
-    LtiResult,
-    LtiServiceBreaker,
-    LtiServiceHost,
-    Verdict,
-)
-from lti_provider.models.service_host import HostBusy
+from lti_provider.grades.leasing import HostBusy, Lease, lease_due
+from lti_provider.grades.recording import record_attempt, record_failure
+from lti_provider.models import Attempt, Destination, LtiResult, LtiServiceBreaker, Verdict
 from lti_provider.protocols import get_sender
 from lti_provider.signals import score_delivered, score_failed
 
@@ -184,7 +177,7 @@ class Deliverer:
 
     def _try_lease(self, destination: Destination) -> Lease | None:
         try:
-            lease = LtiServiceHost.objects.lease(destination)
+            lease = lease_due(destination)
         except HostBusy:
             self._ready = [other for other in self._ready if other.host != destination.host]
             return None
@@ -214,7 +207,7 @@ class Deliverer:
             # The last request ends one timeout before the lease does.
             if self._stopping.is_set() or time.monotonic() > running.started + conf.grade_timeout:
                 break
-            attempt = get_sender(result).send_score(result)
+            attempt = _send_score(result)
             self._messages.put(_WorkerMessage(running, result, attempt))
             if attempt.host_answered is False or attempt.retry_after is not None:
                 break
@@ -251,14 +244,14 @@ class Deliverer:
 
     def _update_breaker(self, lease: Lease, attempt: Attempt) -> None:
         if attempt.host_answered is False or attempt.retry_after or attempt.code == "throttled":
-            LtiServiceBreaker.objects.record_failure(lease.destination, attempt)
+            record_failure(lease.destination, attempt)
             if attempt.host_answered is False:
                 self._fail_unreachable(lease.destination)
         elif attempt.host_answered and lease.is_trial:
             LtiServiceBreaker.objects.record_answer(lease.destination)
 
     def _record_attempt(self, result: LtiResult, attempt: Attempt) -> None:
-        state = LtiResult.objects.record(result, attempt)
+        state = record_attempt(result, attempt)
         fields = _get_log_fields(result)
         if attempt.verdict is Verdict.DELIVERED and state is not None:
             self.report.delivered += 1
@@ -296,6 +289,13 @@ class Deliverer:
             extra={"event": "score_failed", **fields},
         )
         score_failed.send_robust(sender=LtiResult, result=result)
+
+
+def _send_score(result: LtiResult) -> Attempt:
+    sender = get_sender(result)
+    if sender is None:
+        return Attempt(verdict=Verdict.FINAL, code="no_service", host_answered=None)
+    return sender.send_score(result)
 
 
 def _get_log_fields(result: LtiResult) -> dict[str, Any]:

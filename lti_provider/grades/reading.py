@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from lti_provider.exceptions import ScoreNotRead
 from lti_provider.models import LtiResult
+from lti_provider.models.attempt import describe_reason
 from lti_provider.protocols import get_sender
 
 
@@ -14,4 +16,7 @@ def read_score(result: LtiResult) -> Decimal | None:
     It takes as long as the LMS does, up to ``LTI_PROVIDER_GRADE_TIMEOUT``: call it outside of
     transactions. Raises ScoreNotRead.
     """
-    return get_sender(result).read_score(result)
+    sender = get_sender(result)
+    if sender is None:
+        raise ScoreNotRead("no_service", describe_reason("no_service", ""))
+    return sender.read_score(result)

@@ -51,7 +51,7 @@ def send_score(result: LtiResult) -> Attempt:
         attempt = judge_answer(answer)
         return replace(attempt, may_have_arrived=True) if may_have_arrived else attempt
     except NotXml:
-        return Attempt(verdict=Verdict.FINAL, code="not_xml", host_answered=None)
+        return Attempt(verdict=Verdict.FINAL, code="not_sendable", host_answered=None)
     except Forbidden as error:
         return Attempt(
             verdict=Verdict.REFUSED, code=error.code, text=error.text, host_answered=None
@@ -89,7 +89,7 @@ def read_score(result: LtiResult) -> Decimal | None:
     except EgressError as error:
         raise _build_read_error(error.code, error.text) from None
     except NotXml:
-        raise _build_read_error("not_xml", "") from None
+        raise _build_read_error("not_sendable", "") from None
     except NotAScore as error:
         raise _build_read_error(
             "not_a_score", _clean_description(str(error))[:_SHOWN_LENGTH]
@@ -165,8 +165,6 @@ def _find_local_problem(result: LtiResult, operation: Operation) -> Attempt | No
         return Attempt(verdict=Verdict.RETRY, code="no_credentials", host_answered=None)
     if consumer.is_secret_unreadable:
         return Attempt(verdict=Verdict.RETRY, code="secret_unreadable", host_answered=None)
-    if not result.service_url or not result.sourcedid:
-        return Attempt(verdict=Verdict.FINAL, code="no_service", host_answered=None)
     if not consumer.supports(operation):
         return Attempt(
             verdict=Verdict.FINAL, code="unsupported", text=operation, host_answered=None
@@ -196,7 +194,7 @@ def _post_message(
     consumer = result.lti_consumer
     body = build_request(
         operation,
-        result.sourcedid,
+        result.remote_id,
         message_id=str(uuid.uuid4()),
         score=result.score if operation is Operation.REPLACE else None,
         data=(result.data_name, result.data) if result.data_name else None,

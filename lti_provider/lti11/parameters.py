@@ -27,12 +27,10 @@ from lti_provider.message import (
     Presentation,
     ResourceLink,
 )
+from lti_provider.models import LtiResult
 from lti_provider.origins import is_http_url
 
 Pairs = tuple[tuple[str, str], ...]
-
-#: What ``LtiResult.service`` is called where grades go by Basic Outcomes (LTI 1.1 §6).
-BASIC_OUTCOMES = "basic_outcomes"
 
 # All of LTI 1; that of LTI 1.1 and 1.2 is still LTI-1p0, but some LMSs name their own.
 _VERSIONS = frozenset({"LTI-1p0", "LTI-1p1", "LTI-1p2"})
@@ -230,7 +228,7 @@ def _read_grade_service(sent: _Sent) -> GradeService | None:
         return None
     named = {name.strip() for name in sent["ext_outcome_data_values_accepted"].split(",")}
     return GradeService(
-        service=BASIC_OUTCOMES,
+        service=LtiResult.Service.BASIC_OUTCOMES,
         url=url,
         remote_id=remote_id,
         accepts=tuple(name for name in ("url", "text") if name in named),

@@ -635,9 +635,18 @@ class Migration(migrations.Migration):
                 ),
                 ("user_digest", models.CharField(editable=False, max_length=64)),
                 ("link_digest", models.CharField(editable=False, max_length=64)),
+                (
+                    "service",
+                    models.CharField(
+                        blank=True,
+                        choices=[("basic_outcomes", "Basic Outcomes (LTI 1.1)")],
+                        max_length=20,
+                        verbose_name="grade service",
+                    ),
+                ),
                 ("service_url", models.TextField(blank=True, verbose_name="grade service URL")),
                 ("service_host", models.CharField(blank=True, max_length=261, verbose_name="host")),
-                ("sourcedid", models.TextField(blank=True, verbose_name="sourcedid")),
+                ("remote_id", models.TextField(blank=True, verbose_name="id in the LMS")),
                 (
                     "accepts",
                     models.CharField(
@@ -646,9 +655,15 @@ class Migration(migrations.Migration):
                 ),
                 ("rotation", models.PositiveIntegerField(default=0, editable=False)),
                 (
-                    "score",
+                    "score_given",
                     models.DecimalField(
-                        decimal_places=6, max_digits=7, null=True, verbose_name="score"
+                        decimal_places=6, max_digits=15, null=True, verbose_name="points"
+                    ),
+                ),
+                (
+                    "score_maximum",
+                    models.DecimalField(
+                        decimal_places=6, max_digits=15, null=True, verbose_name="maximum"
                     ),
                 ),
                 ("data_name", models.CharField(blank=True, editable=False, max_length=4)),

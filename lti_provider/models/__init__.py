@@ -7,7 +7,7 @@ from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.launch import LtiLaunch
 from lti_provider.models.result import LtiResult
-from lti_provider.models.service_host import Destination, Lease, LtiServiceBreaker, LtiServiceHost
+from lti_provider.models.service_host import Destination, LtiServiceBreaker, LtiServiceHost
 from lti_provider.models.user import LtiUser
 from lti_provider.models.verification import Explanation, VerifiedLaunch
 
@@ -15,7 +15,6 @@ __all__ = [
     "Attempt",
     "Destination",
     "Explanation",
-    "Lease",
     "LtiConnectionEvent",
     "LtiConsumer",
     "LtiContext",

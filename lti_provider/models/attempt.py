@@ -43,7 +43,7 @@ REASONS: dict[str, str | _StrPromise] = {
         "again."
     ),
     "no_service": _("The LMS named no place to send the grade to."),
-    "not_xml": _("The LMS's id of this grade has characters that cannot be sent."),
+    "not_sendable": _("The LMS's id of this grade has characters that cannot be sent."),
     "consumer_inactive": _("The LTI consumer is not active."),
     "no_credentials": _(
         "The LTI consumer has no key or no secret to sign with: enter both if the LMS speaks LTI "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -14,16 +13,22 @@ from django.db.models import Case, F, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from lti_provider.conf import conf
 from lti_provider.exceptions import InvalidScore
-from lti_provider.message import LaunchMessage
-from lti_provider.models.attempt import UNAUTHORIZED, Attempt, Operation, Verdict, describe_reason
+from lti_provider.message import GradeService
+from lti_provider.models.attempt import UNAUTHORIZED, Operation, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
 from lti_provider.models.digest import DIGEST_LENGTH
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
-from lti_provider.models.score import DECIMALS, Number, is_sendable_text, normalize_score
+from lti_provider.models.score import (
+    DECIMALS,
+    DIGITS,
+    Number,
+    compute_share,
+    is_sendable_text,
+    parse_score,
+)
 from lti_provider.models.user import LtiUser
 from lti_provider.origins import get_host
 from lti_provider.signals import score_submitted
@@ -35,12 +40,6 @@ if TYPE_CHECKING:
 HOST_LENGTH = 261
 ANSWER_LENGTH = 300
 LEASE_LENGTH = 32
-
-#: A refused grade is sent again after these times: LMSs reopen assignments.
-REFUSED_DELAYS = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
-FIRST_DELAY = timedelta(seconds=30)
-LONGEST_DELAY = timedelta(hours=6)
-
 
 _ANONYMIZED = "anonymized:"
 
@@ -84,30 +83,30 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
     def sync_from_launch(
         self,
         consumer: LtiConsumer,
-        message: LaunchMessage,
+        service: GradeService | None,
         *,
         user_digest: str,
         link_digest: str,
         known: LtiResult | None,
         rotation: int = 0,
     ) -> LtiResult | None:
-        """Create or update the result that a launch names; ``known`` saves a read.
+        """Create or update the result whose service a launch names; ``known`` saves a read.
 
         ``rotation`` says which of the consumer's secrets signed the launch. A launch that names no
-        result, such as a teacher's, changes nothing. Writes once, and only what changed.
+        service, such as a teacher's, changes nothing. Writes once, and only what changed.
         """
-        named = message.grade_service
-        if named is None:
+        if service is None:
             return known
-        service: dict[str, Any] = {
+        named: dict[str, Any] = {
             "rotation": rotation,
-            "service_url": named.url,
-            "service_host": get_host(named.url),
-            "sourcedid": named.remote_id,
-            "accepts": ",".join(named.accepts),
+            "service": service.service,
+            "service_url": service.url,
+            "service_host": get_host(service.url),
+            "remote_id": service.remote_id,
+            "accepts": ",".join(service.accepts),
         }
-        result = known or self._create_from_launch(consumer, user_digest, link_digest, service)
-        changed = {name: value for name, value in service.items() if getattr(result, name) != value}
+        result = known or self._create_from_launch(consumer, user_digest, link_digest, named)
+        changed = {name: value for name, value in named.items() if getattr(result, name) != value}
         if changed:
             vars(result).update(changed)
             self.filter(pk=result.pk).update(**changed)
@@ -116,14 +115,14 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         return result
 
     def _create_from_launch(
-        self, consumer: LtiConsumer, user_digest: str, link_digest: str, service: dict[str, Any]
+        self, consumer: LtiConsumer, user_digest: str, link_digest: str, named: dict[str, Any]
     ) -> LtiResult:
         identity: dict[str, Any] = {
             "lti_consumer": consumer,
             "user_digest": user_digest,
             "link_digest": link_digest,
         }
-        result = LtiResult(**identity, **service)
+        result = LtiResult(**identity, **named)
         try:
             with transaction.atomic(using=self.db):
                 result.save(force_insert=True, using=self.db)
@@ -134,19 +133,30 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             return faster
         return result
 
-    def submit(self, score: Decimal | None, *, data_name: str = "", data: str = "") -> int:
-        """Make ``score``, or None for a deletion, the newest of these results."""
-        return self._queue(score=score, data_name=data_name, data=data)
+    def submit(self, given: Number, maximum: Number = 1) -> int:
+        """Make ``given`` of ``maximum`` the newest score of these results; count them.
+
+        Raises InvalidScore.
+        """
+        points, whole = parse_score(given, maximum)
+        return self.queue(score_given=points, score_maximum=whole, data_name="", data="")
+
+    def delete_scores(self) -> int:
+        """Make a deletion the newest submission of these results; count them."""
+        return self.queue(score_given=None, score_maximum=None, data_name="", data="")
 
     def resend(self) -> int:
         """Send the newest scores again, from the first attempt on; count them."""
         asked = LtiConsumer.objects.exclude(unsupported_operations="")
         consumers = self.order_by().values_list("lti_consumer", flat=True).distinct()
         asked.filter(pk__in=list(consumers)).update(unsupported_operations="")
-        return self.submitted()._queue()
+        return self.submitted().queue()
 
-    def _queue(self, **score: Any) -> int:
-        # What is on its way stays leased: the next attempt waits until that one ended.
+    def queue(self, **submission: Any) -> int:
+        """Make the newest submission, or a new one, due from the first attempt on; count them.
+
+        What is on its way stays leased: the next attempt waits until that one ended.
+        """
         now = timezone.now()
         return self.order_by().update(
             version=F("version") + 1,
@@ -161,7 +171,7 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             first_attempt_at=None,
             attempts=0,
             refusals=0,
-            **score,
+            **submission,
         )
 
     def retry_unauthorized(self) -> int:
@@ -208,32 +218,6 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
             attempts=F("attempts") + 1,
         )
 
-    def record(self, result: LtiResult, attempt: Attempt) -> LtiResult.State | None:
-        """Write how an attempt to send ``result``, as it was leased, ended.
-
-        Returns its new state, or None if a newer score is to be sent now.
-        """
-        now = timezone.now()
-        leased = self.filter(pk=result.pk, lease_token=result.lease_token)
-        changes: dict[str, Any] = {
-            "lease_token": "",
-            "last_attempt_at": now,
-            "last_code": attempt.code,
-            "last_text": attempt.text[:ANSWER_LENGTH],
-        }
-        if attempt.verdict is Verdict.DELIVERED:
-            changes |= {"delivered_version": result.version, "delivered_at": now}
-        update = changes | result.build_update(attempt, now)
-        if leased.filter(version=result.version).update(**update):
-            vars(result).update(update)
-            return LtiResult.State(result.state)
-        wait = get_late_arrival_limit() if attempt.may_have_arrived else timedelta(0)
-        newer = {"state": LtiResult.State.WAITING, "next_attempt_at": now + wait}
-        if not leased.update(**changes, **newer) and attempt.host_answered is not None:
-            # Somebody took over while this process was away: what it sent may have come last.
-            self.filter(pk=result.pk).exclude(last_code="given_up")._queue()
-        return None
-
     def fail_unreachable(self, consumer: int, host: str, before: datetime) -> list[LtiResult]:
         """Fail what waits for an unreachable host since before a time; return it."""
         old = self.filter(
@@ -269,6 +253,11 @@ class LtiResult(models.Model):
         DELIVERED = "delivered", _("Sent")
         FAILED = "failed", _("Failed")
 
+    class Service(models.TextChoices):
+        """How a grade is sent and read."""
+
+        BASIC_OUTCOMES = "basic_outcomes", _("Basic Outcomes (LTI 1.1)")
+
     lti_consumer = models.ForeignKey(
         LtiConsumer,
         on_delete=models.PROTECT,
@@ -278,15 +267,20 @@ class LtiResult(models.Model):
     )
     user_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
     link_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    #: Blank until a launch names one.
+    service = models.CharField(_("grade service"), max_length=20, choices=Service, blank=True)
     service_url = models.TextField(_("grade service URL"), blank=True)
     service_host = models.CharField(_("host"), max_length=HOST_LENGTH, blank=True)
-    sourcedid = models.TextField(_("sourcedid"), blank=True)
+    remote_id = models.TextField(_("id in the LMS"), blank=True)
     accepts = models.CharField(_("accepted beside scores"), max_length=20, blank=True)
     #: Which secret signed the launch that named them: that of so many rotations.
     rotation = models.PositiveIntegerField(default=0, editable=False)
 
-    score = models.DecimalField(
-        _("score"), max_digits=DECIMALS + 1, decimal_places=DECIMALS, null=True
+    score_given = models.DecimalField(
+        _("points"), max_digits=DIGITS, decimal_places=DECIMALS, null=True
+    )
+    score_maximum = models.DecimalField(
+        _("maximum"), max_digits=DIGITS, decimal_places=DECIMALS, null=True
     )
     data_name = models.CharField(max_length=4, blank=True, editable=False)
     data = models.TextField(_("the learner's work"), blank=True)
@@ -356,57 +350,38 @@ class LtiResult(models.Model):
         submission_text: str | None = None,
         submission_url: str | None = None,
     ) -> Self:
-        """Make ``given`` of ``maximum`` the grade; the newest submission wins (LTI 1.1 §6.1.1).
+        """Make ``given`` of ``maximum`` the grade; the newest submission wins.
 
         Part of the caller's transaction: once that is committed, the score will be delivered or
         end visibly failed. ``submission_url`` or ``submission_text``, the learner's work for who
         grades it, goes along where the LMS accepts it, else it is left out. Raises InvalidScore.
         """
-        score = normalize_score(given, maximum)
+        points, whole = parse_score(given, maximum)
         offered = {"url": submission_url or "", "text": submission_text or ""}
         if not all(map(is_sendable_text, offered.values())):
-            raise InvalidScore("The text or URL has control characters, which XML cannot carry.")
+            raise InvalidScore("The text or URL has control characters, which cannot be sent.")
         taken = [name for name in self.accepts.split(",") if offered.get(name)]
         name = taken[0] if taken else ""
-        return self._submit(score, data_name=name, data=offered.get(name, ""))
+        return self._submit(
+            score_given=points, score_maximum=whole, data_name=name, data=offered.get(name, "")
+        )
 
     def delete_score(self) -> Self:
-        """Take the grade out of the gradebook; like a score, and as safely (LTI 1.1 §6.1.3)."""
-        return self._submit(None, data_name="", data="")
+        """Take the grade out of the gradebook; like a score, and as safely."""
+        return self._submit(score_given=None, score_maximum=None, data_name="", data="")
 
-    def _submit(self, score: Decimal | None, *, data_name: str, data: str) -> Self:
+    def _submit(self, **submission: Any) -> Self:
         alias = router.db_for_write(type(self), instance=self)
         stored = type(self)._default_manager.using(alias).filter(pk=self.pk)
-        if not stored.submit(score, data_name=data_name, data=data):
+        if not stored.queue(**submission):
             raise type(self).DoesNotExist
-        self.score, self.data_name, self.data = score, data_name, data
+        vars(self).update(submission)
         self.version += 1
         if self.state != self.State.SENDING:
             self.state = self.State.WAITING
         send = partial(score_submitted.send_robust, sender=LtiResult, result=self)
         transaction.on_commit(send, using=alias, robust=True)
         return self
-
-    def build_update(self, attempt: Attempt, now: datetime) -> dict[str, Any]:
-        """The fields to write after an attempt, if this is still the newest score."""
-        first = self.first_attempt_at or now
-        refusals = self.refusals + (attempt.verdict is Verdict.REFUSED)
-        if attempt.code == UNAUTHORIZED and self.lti_consumer.accepts_previous_secret:
-            # The LMS is about to get the new secret: nothing fails for lack of it meanwhile.
-            first, refusals = now, min(refusals, len(REFUSED_DELAYS))
-        given_up = now - first > timedelta(days=conf.grade_retry_days)
-        changed = {
-            "attempts": self.attempts + 1,
-            "refusals": refusals,
-            "first_attempt_at": first,
-            "next_attempt_at": None,
-        }
-        if attempt.verdict is Verdict.DELIVERED:
-            return {**changed, "state": self.State.DELIVERED}
-        if attempt.verdict is Verdict.FINAL or given_up or refusals > len(REFUSED_DELAYS):
-            return {**changed, "state": self.State.FAILED}
-        wait = compute_retry_delay(attempt, self.attempts, refusals)
-        return {**changed, "state": self.State.WAITING, "next_attempt_at": now + wait}
 
     @property
     def state_text(self) -> str | _StrPromise:
@@ -424,7 +399,14 @@ class LtiResult(models.Model):
     @property
     def operation(self) -> Operation:
         """The request that sends the newest submission."""
-        return Operation.DELETE if self.score is None else Operation.REPLACE
+        return Operation.DELETE if self.score_given is None else Operation.REPLACE
+
+    @property
+    def score(self) -> Decimal | None:
+        """The newest score as a share of 1, to six decimals; None if there is none."""
+        if self.score_given is None or self.score_maximum is None:
+            return None
+        return compute_share(self.score_given, self.score_maximum)
 
     @property
     def is_submitted(self) -> bool:
@@ -442,20 +424,3 @@ class LtiResult(models.Model):
         if self.state == self.State.DELIVERED or not self.last_code:
             return ""
         return describe_reason(self.last_code, self.last_text)
-
-
-def get_late_arrival_limit() -> timedelta:
-    """How long a message may still take effect after its sender stopped waiting."""
-    return timedelta(seconds=2 * conf.grade_timeout)
-
-
-def compute_retry_delay(attempt: Attempt, attempts: int, refusals: int) -> timedelta:
-    """Full jitter from 30 s to 6 h, or what the LMS asked for; refusals wait longer."""
-    if attempt.verdict is Verdict.REFUSED:
-        return REFUSED_DELAYS[refusals - 1] * random.uniform(0.8, 1.2)  # noqa: S311
-    doubled: timedelta = FIRST_DELAY * 2 ** min(attempts, 20)
-    delay = min(doubled, LONGEST_DELAY) * random.random()  # noqa: S311
-    if attempt.may_have_arrived:
-        delay += get_late_arrival_limit()
-    asked = timedelta(seconds=min(attempt.retry_after or 0, LONGEST_DELAY.total_seconds()))
-    return max(delay, asked)

@@ -135,7 +135,7 @@ def enter(request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpRespo
     )
     result = LtiResult.objects.sync_from_launch(
         launch.lti_consumer,
-        launch.message,
+        launch.message.grade_service,
         user_digest=launch.user_digest,
         link_digest=launch.link_digest,
         known=launch.result,

@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from lti_provider.management.consumer import find_consumer
 from lti_provider.models import LtiResult
 from lti_provider.models.result import LtiResultQuerySet
+from lti_provider.models.score import format_number
 
 _ANY = "any"
 
@@ -49,11 +50,17 @@ class Command(BaseCommand):
     def _list_results(self, results: LtiResultQuerySet) -> None:
         listed = results.select_related("lti_consumer", "lti_user", "resource_link")
         for result in listed.order_by("pk").iterator(chunk_size=500):
-            score = "deletion" if result.score is None else f"{result.score.normalize():f}"
             self.stdout.write(
                 f"{result.pk}: {result.lti_consumer} / {result.resource_link} / "
-                f"{result.lti_user}: {score}, {result.state}. {result.reason}".rstrip()
+                f"{result.lti_user}: {_format_score(result)}, {result.state}. "
+                f"{result.reason}".rstrip()
             )
+
+
+def _format_score(result: LtiResult) -> str:
+    if result.score_given is None or result.score_maximum is None:
+        return "deletion"
+    return f"{format_number(result.score_given)} of {format_number(result.score_maximum)}"
 
 
 def _filter_results(
