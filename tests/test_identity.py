@@ -65,7 +65,7 @@ def launch(lms: FakeLms, **changes):
     response = lms.launch(Client(), "/content/", **changes)
     assert response.status_code == 200
     assert response.wsgi_request.path == "/content/"
-    return response.wsgi_request.lti
+    return response.wsgi_request.lti.launch
 
 
 def account(lms: FakeLms, **changes):

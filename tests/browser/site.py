@@ -20,7 +20,7 @@ PAGE = """<!doctype html>
 <h1>Quiz</h1>
 {% for message in messages %}<p class="message">{{ message }}</p>{% endfor %}
 <p>Launch <output id="launch">{{ request.lti.resource_link.resource_link_id }}</output>
-for <output id="person">{{ request.lti.lti_user.lti_user_id }}</output>
+for <output id="person">{{ request.lti.person.user_id }}</output>
 as <output id="user">{{ request.user.username }}</output></p>
 <p>Cookies: <output id="cookies">{{ request.COOKIES.keys|join:" " }}</output></p>
 <form method="post" id="quiz">{% csrf_token %}
