@@ -57,6 +57,7 @@ class LtiFrameMiddleware:
     def _finish_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
+        sessions.end_with_browser(request, response)
         if sessions.is_streamed(response):
             sessions.keep_serving(request, response)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
