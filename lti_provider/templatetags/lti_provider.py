@@ -35,5 +35,12 @@ def lti_grade_status(context: RequestContext, result: Any = None) -> dict[str, A
     }
 
 
+@register.inclusion_tag("lti_provider/sign_out_button.html", takes_context=True)
+def lti_sign_out(context: RequestContext) -> dict[str, Any]:
+    """Show a button that ends the session of this launch; nothing without a launch."""
+    lti = getattr(context.get("request"), "lti", None)
+    return {"url": _add_launch(reverse("lti_provider:sign_out"), lti) if lti else None}
+
+
 def _add_launch(url: str, lti: CurrentLaunch | None) -> str:
     return f"{url}?{LAUNCH_PARAMETER}={lti.launch.pk}" if lti and lti.launch else url
