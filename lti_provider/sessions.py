@@ -163,9 +163,10 @@ def sign_in(
 def on_user_logged_in(request: HttpRequest | None = None, **_signal: Any) -> None:
     """Give the session of a launch the site's own length once its person signs in here."""
     session: Any = getattr(request, "session", None)
-    if session is None or session.pop(_SIGN_IN, None) is None:
-        return
     # login() keeps what a session of the same person holds.
+    if session is None or _SIGN_IN not in session or SignIn.read(session) is not None:
+        return
+    del session[_SIGN_IN]
     if isinstance(session.get(_EXPIRY), str):
         session.set_expiry(None)
 

@@ -266,6 +266,14 @@ def test_a_sign_in_of_ones_own_in_it_has_the_sites_length(lms, ada, client, fiel
     assert seen(client, "launch/") == "a launch"
 
 
+def test_a_sign_in_by_our_backend_stays_one_of_a_launch(lms, client):
+    lms.launch(client, "/content/user/")
+    client.force_login(get_user_model().objects.get(), LTI)
+    assert seen(client).startswith("lti-")
+    grow_older(client, HOURS)
+    assert seen(client) == ""
+
+
 def test_a_sign_in_without_a_session_is_none_of_ours(ada):
     from django.contrib.auth.signals import user_logged_in
 
