@@ -257,7 +257,7 @@ def test_the_launch_urls_query_goes_on_to_the_page(client, lms):
 def test_custom_and_vendors_parameters_of_the_query_stay_out_of_the_pages_url(client, lms):
     response = lms.post(client, "/content/quiz/?page=2&custom_level=3&ext_x=4")
     assert without_launch(target_of(client, response)) == "/content/quiz/?page=2"
-    assert LtiLaunch.objects.get().custom["level"] == "3"
+    assert LtiLaunch.objects.get().message.custom["level"] == "3"
 
 
 @pytest.mark.parametrize(
