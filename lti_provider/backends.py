@@ -75,13 +75,17 @@ class LtiBackend(BaseBackend):
         """The account of a session, None once what the session stands on has ended.
 
         That is the person's connection, the consumer's being active all the time since, and, for
-        staff, its *Staff accounts*. The session ends for good; the account's other sessions go on.
-        Where no launch signed in, or no request is being served, every connection of the account
-        has to stand. Your own code may sign in an account that no launch ever did.
+        staff, its *Staff accounts*; ``LTI_PROVIDER_SESSION_HOURS`` end it too. The session ends for
+        good; the account's other sessions go on. Where no launch signed in, or no request is being
+        served, every connection of the account has to stand. Your own code may sign in an account
+        that no launch ever did.
         """
         users = _get_accounts(get_user_model()).filter(pk=user_id)
         session = sessions.find_session(user_id)
         sign_in = sessions.SignIn.read(session) if session is not None else None
+        if sign_in is not None and sign_in.is_over:
+            session.flush()
+            return None
         if session is None or sessions.has_traces(session) or _is_known_to_launches(user_id):
             allows_staff: Any = _build_allows_staff(sign_in)
         else:

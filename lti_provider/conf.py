@@ -62,6 +62,11 @@ class Conf:
         3600, "Seconds that a launch waits for a person to sign in or up and to confirm."
     )
     session_launches: int = _setting(20, "How many launches one browser session remembers.")
+    session_hours: float = _setting(
+        12,
+        "Hours after its last launch when a session that a launch made is over; it also ends with "
+        "the browser.",
+    )
     launch_retention_days: int = _setting(
         90, "Days after which `lti_purge` deletes launches. Longer than your sessions last."
     )

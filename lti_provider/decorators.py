@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from lti_provider.frames import FrameMarker
+from lti_provider.frames import find_way_back
 from lti_provider.message import Role
-from lti_provider.models import LtiLaunch
 from lti_provider.pages import render_lost_session, render_wrong_role
 
+if TYPE_CHECKING:
+    from lti_provider.current_launch import CurrentLaunch
+
 ViewFunction = Callable[..., Any]
-Check = Callable[[HttpRequest, LtiLaunch | None], HttpResponseBase | None]
+Check = Callable[[HttpRequest, "CurrentLaunch"], HttpResponseBase | None]
 
 
 def launch_required(view: ViewFunction) -> ViewFunction:
     """Show a page that leads back to the course to whoever comes without a launch."""
 
-    def check(request: HttpRequest, launch: LtiLaunch | None) -> HttpResponseBase | None:
-        return None if launch is not None else render_lost_session(_find_way_back(request))
+    def check(request: HttpRequest, lti: CurrentLaunch) -> HttpResponseBase | None:
+        return None if lti else render_lost_session(find_way_back(request))
 
     return _add_check(view, check)
 
@@ -31,18 +33,12 @@ def launch_required(view: ViewFunction) -> ViewFunction:
 def role_required(*roles: Role) -> Callable[[ViewFunction], ViewFunction]:
     """Admit only people who have one of ``roles`` in the launch of this request."""
 
-    def check(request: HttpRequest, launch: LtiLaunch | None) -> HttpResponseBase | None:
-        if launch is None:
-            return render_lost_session(_find_way_back(request))
-        return None if any(map(launch.has_role, roles)) else render_wrong_role(launch)
+    def check(request: HttpRequest, lti: CurrentLaunch) -> HttpResponseBase | None:
+        if not lti:
+            return render_lost_session(find_way_back(request))
+        return None if any(map(lti.has_role, roles)) else render_wrong_role(lti.return_url)
 
     return lambda view: _add_check(view, check)
-
-
-def _find_way_back(request: HttpRequest) -> str | None:
-    # A frame still knows whose it is when its session has ended.
-    marker = FrameMarker.read(request)
-    return marker.origins[0] if marker and marker.origins else None
 
 
 def _add_check(view: ViewFunction, check: Check) -> ViewFunction:

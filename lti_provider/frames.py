@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from http.cookies import Morsel
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +17,7 @@ from asgiref.sync import iscoroutinefunction
 from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from lti_provider.models import LtiConsumer, LtiLaunch
@@ -127,6 +128,12 @@ def mark_frame(request: HttpRequest, response: HttpResponseBase, launch: LtiLaun
     now.set_cookie(request, response)
 
 
+def find_way_back(request: HttpRequest) -> str | None:
+    """The LMS of a frame, which the frame still knows when its session has ended."""
+    marker = FrameMarker.read(request)
+    return marker.origins[0] if marker and marker.origins else None
+
+
 class PartitionedMorsel(StrMorsel):
     """A cookie with the attribute that Django and ``http.cookies`` cannot write (CHIPS)."""
 
@@ -214,11 +221,38 @@ def forbid_framing(response: HttpResponseBase) -> None:
     response.headers["X-Frame-Options"] = "DENY"
 
 
-def record_framing_refusals(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``view``, so that ``refuses_framing`` knows what the view itself said.
+def record_framing_refusals(request: HttpRequest) -> None:
+    """Wrap the request's view, so that ``refuses_framing`` knows what the view itself said.
 
     In the finished response, a view's own refusal looks like what middleware adds to every page.
     """
+    plain: Any = request.__class__
+    request.__class__ = _get_recording_class(plain)
+
+
+class _RecordingRequest(HttpRequest):
+    @property
+    def resolver_match(self) -> ResolverMatch | None:
+        match: ResolverMatch | None = vars(self).get("resolver_match")
+        return match
+
+    # Between the innermost middleware and the view there is nothing else that a middleware can
+    # reach: when Django calls ``process_view``, it has taken the view out of the match.
+    @resolver_match.setter
+    def resolver_match(self, match: ResolverMatch | None) -> None:
+        if match is not None:
+            match.func = _record_framing_refusals(match.func)
+        vars(self)["resolver_match"] = match
+
+
+@cache
+def _get_recording_class(request_class: type[HttpRequest]) -> type[HttpRequest]:
+    if issubclass(request_class, _RecordingRequest):  # It passes twice.
+        return request_class
+    return type(request_class.__name__, (_RecordingRequest, request_class), {})
+
+
+def _record_framing_refusals(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     def sync_view(*args: Any, **kwargs: Any) -> Any:

@@ -3,69 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache, cached_property
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import ResolverMatch
 from django.utils.cache import patch_vary_headers
-from django.views.debug import SafeExceptionReporterFilter
+from django.utils.functional import SimpleLazyObject
 
 from lti_provider import error_reports, frames, sessions
-from lti_provider.models import LtiLaunch
+from lti_provider.current_launch import CurrentLaunch
 from lti_provider.pages import Page
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 
-class LtiRequest(HttpRequest):
-    """What the middleware adds to a request."""
-
-    @cached_property
-    def lti(self) -> LtiLaunch | None:
-        """The launch that this request belongs to, or None."""
-        return sessions.find_current_launch(self)
-
-    @property
-    def resolver_match(self) -> ResolverMatch | None:
-        """As Django's; in a marked frame it records whether the view refuses framing."""
-        match: ResolverMatch | None = vars(self).get("resolver_match")
-        return match
-
-    @resolver_match.setter
-    def resolver_match(self, match: ResolverMatch | None) -> None:
-        # The only place between the inner middleware and the view that a middleware can reach.
-        if match is not None and frames.MARKER_COOKIE in self.COOKIES:
-            match.func = frames.record_framing_refusals(match.func)
-        vars(self)["resolver_match"] = match
-
-    @cached_property
-    def exception_reporter_filter(  # type: ignore[override]
-        self,
-    ) -> SafeExceptionReporterFilter:
-        """Hides a launch that fails in a middleware, before it reaches our view."""
-        return error_reports.get_filter(self)
-
-    async def alti(self) -> LtiLaunch | None:
-        """``lti`` for async views."""
-        return await sync_to_async(lambda: self.lti)()
-
-
-@cache
-def _get_lti_class(request_class: type[HttpRequest]) -> type[HttpRequest]:
-    if issubclass(request_class, LtiRequest):  # It passes twice.
-        return request_class
-    return type(request_class.__name__, (LtiRequest, request_class), {})
-
-
 class LtiFrameMiddleware:
     """Put it first in ``MIDDLEWARE``: it edits the finished response of marked frames.
 
-    Other requests only get the attribute ``lti``, which reads the session when it is asked for.
-    An instance attribute could not be None and lazy at once, so the request's class gets it.
+    Other requests only get the attributes ``lti`` and ``alti``, which read the session when asked.
     """
 
     sync_capable = True
@@ -77,8 +35,9 @@ class LtiFrameMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        plain: Any = request.__class__
-        request.__class__ = _get_lti_class(plain)
+        _add_launch(request)
+        if frames.MARKER_COOKIE in request.COOKIES:
+            frames.record_framing_refusals(request)
         with sessions.serve(request):
             response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
@@ -98,6 +57,7 @@ class LtiFrameMiddleware:
     def _finish_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
+        sessions.end_with_browser(request, response)
         if sessions.is_streamed(response):
             sessions.keep_serving(request, response)
         if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
@@ -113,6 +73,13 @@ class LtiFrameMiddleware:
             frames.allow_framing(response, marker.origins)
         patch_vary_headers(response, ("Cookie", "Sec-Fetch-Dest"))
         return response
+
+
+def _add_launch(request: Any) -> None:
+    request.lti = CurrentLaunch(request)
+    request.alti = request.lti.load
+    # Hides a launch that fails in a middleware, before it reaches our view.
+    request.exception_reporter_filter = SimpleLazyObject(partial(error_reports.get_filter, request))
 
 
 def _may_be_framed(

@@ -16,8 +16,6 @@ from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
 from django.utils.translation import get_language, get_language_bidi
 
-from lti_provider.models import LtiLaunch
-
 ANYONE = None
 _NOBODY = "'none'"
 
@@ -83,6 +81,6 @@ def render_lost_session(back: str | None) -> HttpResponse:
     return render_page("lost_session", {"back": back}, status=403)
 
 
-def render_wrong_role(launch: LtiLaunch) -> HttpResponse:
+def render_wrong_role(back: str | None) -> HttpResponse:
     """The page for who has none of the roles that a launched page is for."""
-    return render_page("wrong_role", {"back": launch.return_url}, status=403)
+    return render_page("wrong_role", {"back": back}, status=403)

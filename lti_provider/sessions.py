@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, cast
 from urllib.parse import unquote, urlsplit
 
+from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
 from django.db import models
 from django.http import HttpRequest, StreamingHttpResponse
@@ -32,6 +34,8 @@ _KEY = "lti_provider"
 _CONSUMER = "lti_provider_consumer"
 _SIGN_IN = "lti_provider_sign_in"
 _PK = re.compile(r"[0-9]{1,18}")
+# Django's own; ours is a date, other than what sites set for a sign-in.
+_EXPIRY = "_session_expiry"
 _SIMULTANEOUS = timedelta(minutes=1)
 
 # Django asks a backend for the account of a session without saying of which session.
@@ -94,20 +98,38 @@ def find_session(user_id: Any) -> Any:
 
 @dataclass(frozen=True)
 class SignIn:
-    """What a session that a launch made stands on: a person of a consumer, as of that launch."""
+    """What a session that a launch made stands on: a person of a consumer, as of that launch.
+
+    ``ends_at`` is in seconds since 1970; a later launch in the same session puts it off.
+    """
 
     backend: str
     lti_user: int
     session_epoch: int
+    ends_at: int = 0
 
     @classmethod
-    def read(cls, session: Any) -> SignIn | None:
+    def read(cls, session: Any) -> Self | None:
         """The sign-in of a session; None if its person signed in by other means, also since."""
         kept = session.get(_SIGN_IN)
-        if not _has_shape(kept, (str, int, int)):
+        if not _has_shape(kept, (str, int, int, int)):
             return None
         # If the same person signs in later, the session keeps what it holds and names that backend.
         return cls(*kept) if kept[0] == session.get(BACKEND_SESSION_KEY) else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether ``LTI_PROVIDER_SESSION_HOURS`` have passed since the last launch."""
+        return time.time() >= self.ends_at
+
+    def renew(self, session: Any) -> None:
+        """Let a session stand on this for ``LTI_PROVIDER_SESSION_HOURS`` from now on."""
+        hours = timedelta(hours=conf.session_hours)
+        ends_at = int(time.time() + hours.total_seconds())
+        session[_SIGN_IN] = list(astuple(replace(self, ends_at=ends_at)))
+        # Most stores drop it then, with all that the site kept in it; signed cookies do not. Where
+        # sessions end after a shorter time without activity, that stays so.
+        session.set_expiry(hours if ends_at < time.time() + session.get_session_cookie_age() else 0)
 
     def filter(self, people: models.QuerySet[LtiUser]) -> models.QuerySet[LtiUser]:
         """The person, unless the connection or the consumer's sessions have ended since."""
@@ -132,8 +154,28 @@ def sign_in(
         request.session[SESSION_KEY] = user._meta.pk.value_to_string(user)
         login(request, cast("Any", user))
         backend = request.session[BACKEND_SESSION_KEY]
-        request.session[_SIGN_IN] = [backend, _get_lti_user_pk(launch), launch.session_epoch]
+        SignIn(backend, _get_lti_user_pk(launch), launch.session_epoch).renew(request.session)
+    elif (made_by := SignIn.read(request.session)) is not None:
+        made_by.renew(request.session)
     remember_launch(request, launch)
+
+
+def on_user_logged_in(request: HttpRequest | None = None, **_signal: Any) -> None:
+    """Give the session of a launch the site's own length once its person signs in here."""
+    session: Any = getattr(request, "session", None)
+    # login() keeps what a session of the same person holds.
+    if session is None or _SIGN_IN not in session or SignIn.read(session) is not None:
+        return
+    del session[_SIGN_IN]
+    if isinstance(session.get(_EXPIRY), str):
+        session.set_expiry(None)
+
+
+def end_with_browser(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Take the date off the cookie of a session that a launch made."""
+    cookie = response.cookies.get(settings.SESSION_COOKIE_NAME)
+    if cookie is not None and is_launch_session(request):
+        cookie["max-age"] = cookie["expires"] = ""
 
 
 def has_traces(session: Any) -> bool:
@@ -213,6 +255,9 @@ def find_current_launch(request: HttpRequest) -> LtiLaunch | None:
 
 
 def _is_in_force(request: HttpRequest, launch: LtiLaunch) -> bool:
+    made_by = SignIn.read(request.session)
+    if made_by is not None and made_by.is_over:
+        return False
     # All of it came with the launch's one read.
     person = launch.lti_user
     # A connection that was ended and made anew is a different one.

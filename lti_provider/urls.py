@@ -13,6 +13,7 @@ from lti_provider.views import (
     HealthView,
     LaunchView,
     NewWindowView,
+    SignOutView,
 )
 
 app_name = "lti_provider"
@@ -28,6 +29,7 @@ urlpatterns = [
     path("account/<str:handle>/start/", AccountStartView.as_view(), name="account_start"),
     path("account/<str:handle>/state/", AccountStateView.as_view(), name="account_state"),
     path("connections/", ConnectionsView.as_view(), name="connections"),
+    path("sign-out/", SignOutView.as_view(), name="sign_out"),
     path("grades/<int:pk>/", GradeView.as_view(), name="grade"),
     path("health/", HealthView.as_view(), name="health"),
 ]

@@ -186,7 +186,7 @@ def test_with_the_victim_signed_in_it_ends_at_a_page_that_names_the_stranger(for
         assert "robin" in text_of(page)
     assert nothing_is_connected()
     assert victim.client.session[SESSION_KEY]
-    assert page.wsgi_request.lti is None
+    assert not page.wsgi_request.lti
 
 
 def test_with_the_victim_signed_in_a_frame_connects_nothing(foreign_lms, victim):

@@ -41,7 +41,7 @@ def is_signed_in(browser: Client) -> bool:
 
 
 def launch_of(browser: Client) -> LtiLaunch | None:
-    return browser.get("/content/").wsgi_request.lti
+    return browser.get("/content/").wsgi_request.lti.launch
 
 
 def connect(lms: FakeLms, account) -> None:

@@ -178,14 +178,11 @@ def test_a_deletion_arrives_and_a_score_is_read(result, gradebook):
 
 
 def test_a_launch_asks_for_its_own_score(client, lms, gradebook):
-    lms.launch(client, "/content/")
+    lti = lms.launch(client, "/content/").wsgi_request.lti
     gradebook.grades[lms.fields["lis_result_sourcedid"]] = "0.25"
-    from lti_provider.models import LtiLaunch
-
-    launch = LtiLaunch.objects.get()
-    assert read_score(launch.result) == Decimal("0.25")
-    assert launch.submit_score(1).version == 1
-    assert launch.delete_score().version == 2
+    assert lti.read_score() == Decimal("0.25")
+    assert lti.submit_score(1).version == 1
+    assert lti.delete_score().version == 2
 
 
 @pytest.mark.parametrize("case", CASES)

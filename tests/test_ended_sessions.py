@@ -259,7 +259,7 @@ def test_an_account_whose_connection_was_ended_is_not_signed_in_by_our_backend(s
 
 MALFORMED = [
     *(None, 1, "text", {}, {"a": 1}),
-    *([], [[]], [LTI], [1, 0], [LTI, 1, 0, 0], [LTI, "1", "x"]),
+    *([], [[]], [LTI], [1, 0], [LTI, 1, 0], [LTI, 1, 0, 0, 0], [LTI, "1", "x", 0]),
 ]
 
 

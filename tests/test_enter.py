@@ -480,7 +480,7 @@ def test_the_answer_replaces_the_session(lms, ada, without_csrf_token):
     assert "basket" not in browser.session
     assert browser.session.session_key != old_key
     assert not SessionStore().exists(old_key)
-    assert browser.get(response["Location"]).wsgi_request.lti is not None
+    assert browser.get(response["Location"]).wsgi_request.lti
 
 
 def test_an_answer_without_the_csrf_token_is_refused(lms, ada, without_csrf_token):

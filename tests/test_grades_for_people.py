@@ -244,29 +244,27 @@ def test_strangers_see_nothing(client, lms, result):
     assert others.get("/lti/grades/999999/").status_code == 404
 
 
-def rendered(rf, launch, template="{% load lti_provider %}{% lti_grade_status %}", **context):
-    request = rf.get("/")
-    request.lti = launch
+def rendered(browser, template="{% load lti_provider %}{% lti_grade_status %}", **context):
+    request = browser.get("/content/").wsgi_request
     return Template(template).render(Context({"request": request, **context})).strip()
 
 
-def test_a_page_says_how_far_the_grade_got(rf, result):
-    launch = LtiLaunch.objects.with_all().get()
-    assert rendered(rf, launch) == ""
-    launch.submit_score(0.5)
-    html = rendered(rf, launch)
+def test_a_page_says_how_far_the_grade_got(learner, result):
+    assert rendered(learner) == ""
+    learner.get("/content/").wsgi_request.lti.submit_score(0.5)
+    html = rendered(learner)
     assert "Your grade is waiting to be sent to your course." in html
+    launch = LtiLaunch.objects.get()
     assert f'data-lti-grade="/lti/grades/{result.pk}/?lti_launch={launch.pk}"' in html
-    assert rendered(rf, None) == ""
+    assert rendered(Client()) == ""
 
 
-def test_a_teacher_s_page_says_why(rf, lms, refused):
-    teacher_of(lms)
-    launch = LtiLaunch.objects.with_all().latest("pk")
-    assert rendered(rf, launch) == ""
+def test_a_teacher_s_page_says_why(lms, refused):
+    teacher = teacher_of(lms)
+    assert rendered(teacher) == ""
     given = "{% load lti_provider %}{% lti_grade_status result %}"
-    assert "“Past" in rendered(rf, launch, given, result=refused)
-    assert "“Past" not in rendered(rf, None, given, result=refused)
+    assert "“Past" in rendered(teacher, given, result=refused)
+    assert "“Past" not in rendered(Client(), given, result=refused)
 
 
 #: A line break, a bell, an override of the direction, an isolate, a mark and a blank of no width.
@@ -275,7 +273,7 @@ HOSTILE_WORDS = "Closed\n\x85\x9b\u202edeb\u2066low\u200f\u200b\ufeff\u2028 <b>e
 
 @pytest.mark.parametrize("state", ["waiting", "failed"])
 def test_words_of_an_lms_cannot_change_how_a_page_reads(
-    rf, lms, result, gradebook, admin_client, state
+    lms, result, gradebook, admin_client, state
 ):
     gradebook.behave = always(422, envelope("failure", HOSTILE_WORDS))
     result.submit_score(0.85)
@@ -284,10 +282,9 @@ def test_words_of_an_lms_cannot_change_how_a_page_reads(
     result.refresh_from_db()
     assert result.state == state
     teacher = teacher_of(lms)
-    launch = LtiLaunch.objects.with_all().latest("pk")
     given = "{% load lti_provider %}{% lti_grade_status result %}"
     pages = [
-        rendered(rf, launch, given, result=result),
+        rendered(teacher, given, result=result),
         state_of(teacher, result).json()["reason"],
         admin_client.get(LIST).content.decode(),
         admin_client.get(f"{LIST}{result.pk}/change/").content.decode(),

@@ -350,7 +350,7 @@ def test_every_character_is_kept_as_it_was_sent(launch, lms, character):
     assert kept.context.title == sent["context_title"]
     assert kept.resource_link.resource_link_id == sent["resource_link_id"]
     assert kept.lti_consumer.instance_guid == sent["tool_consumer_instance_guid"]
-    assert kept.custom == {"page": sent["custom_page"]}
+    assert kept.message.custom == {"page": sent["custom_page"]}
 
 
 @pytest.mark.parametrize("character", ["a", "é", "😀"])

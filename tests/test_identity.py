@@ -65,7 +65,7 @@ def launch(lms: FakeLms, **changes):
     response = lms.launch(Client(), "/content/", **changes)
     assert response.status_code == 200
     assert response.wsgi_request.path == "/content/"
-    return response.wsgi_request.lti
+    return response.wsgi_request.lti.launch
 
 
 def account(lms: FakeLms, **changes):
@@ -464,11 +464,11 @@ def test_a_deactivated_accounts_session_ends(client, lms, django_user_model):
 
 
 def test_a_demotion_counts_at_the_next_launch(lms):
-    assert launch(lms, roles="Instructor").is_instructor
+    assert launch(lms, roles="Instructor").message.is_instructor
     demoted = launch(lms, roles="Learner")
-    assert not demoted.is_instructor
-    assert demoted.is_learner
-    assert not launch(lms, roles=None).roles
+    assert not demoted.message.is_instructor
+    assert demoted.message.is_learner
+    assert not launch(lms, roles=None).message.roles
 
 
 def test_places_are_renamed_as_the_lms_renames_them(lms):
@@ -528,5 +528,5 @@ def test_each_make_of_lms_has_its_learner_and_its_course(make):
     launched = launch(lms)
     assert launched.lti_user.lti_user_id == lms.fields["user_id"]
     assert launched.context.context_id == lms.fields["context_id"]
-    assert launched.is_learner
-    assert not launched.is_instructor
+    assert launched.message.is_learner
+    assert not launched.message.is_instructor

@@ -102,7 +102,7 @@ def test_all_of_the_package_logs_to_one_logger():
 
 
 def test_a_launch_is_one_line_with_ids(client, lms, records):
-    launch = lms.launch(client, "/content/").wsgi_request.lti
+    launch = lms.launch(client, "/content/").wsgi_request.lti.launch
     learned, line = records()
     told = {"consumer": lms.consumer.pk, "launch": launch.pk, "secret": "current"}
     words = " ".join(f"{name}={value}" for name, value in told.items())

@@ -101,8 +101,8 @@ def at_its_time():
 def test_course_staff_of_open_edx_are_administrators_only(post, follow):
     assert follow(post("openedx_2018_instructor", roles="Administrator")).status_code == 200
     launch = LtiLaunch.objects.get()
-    assert launch.is_course_staff
-    assert not launch.is_instructor
+    assert launch.message.is_course_staff
+    assert not launch.message.is_instructor
 
 
 @pytest.mark.parametrize("name", [name for name in PAYLOADS if name not in REFUSED])
@@ -114,15 +114,15 @@ def test_every_payload_launches(post, follow, at_its_time, name):
 
     assert response.content.startswith(b"content/ for lti-")
     launch = LtiLaunch.objects.with_all().get()
-    assert (launch.is_learner, launch.is_instructor) == ROLES[name]
-    assert launch.is_course_staff == launch.is_instructor
+    assert (launch.message.is_learner, launch.message.is_instructor) == ROLES[name]
+    assert launch.message.is_course_staff == launch.message.is_instructor
     assert launch.lti_user.lti_user_id == sent["user_id"]
     assert launch.resource_link.resource_link_id == sent["resource_link_id"]
     assert launch.resource_link.title == sent.get("resource_link_title", "")
     assert launch.context.context_id == sent["context_id"]
     assert launch.context.title == sent.get("context_title", "")
     assert launch.lti_consumer.instance_guid == sent.get("tool_consumer_instance_guid", "")
-    assert launch.custom == {
+    assert launch.message.custom == {
         name.removeprefix("custom_"): value
         for name, value in sent.items()
         if name.startswith("custom_")

@@ -44,4 +44,4 @@ def test_the_account_of_a_first_launch_is_signed_in_at_once():
     lms = FakeLms.create("canvas")
     content = lms.launch(Client(), "/content/")
     assert content.wsgi_request.user.is_authenticated
-    assert content.wsgi_request.lti.lti_user.user == content.wsgi_request.user
+    assert content.wsgi_request.lti.launch.lti_user.user == content.wsgi_request.user

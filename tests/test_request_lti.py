@@ -6,14 +6,16 @@ import time_machine
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
+from django.template import engines
 from django.test import AsyncClient, Client
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 
+from lti_provider.current_launch import CurrentLaunch
 from lti_provider.decorators import launch_required, role_required
 from lti_provider.message import Role
-from lti_provider.models import LtiLaunch, LtiUser
+from lti_provider.models import LtiLaunch, LtiResult, LtiUser
 from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
@@ -25,8 +27,8 @@ def plain(request: HttpRequest, page: str = "") -> HttpResponse:
     return HttpResponse("plain")
 
 
-def told(launch: LtiLaunch | None) -> HttpResponse:
-    return HttpResponse("no launch" if launch is None else launch.message.resource_link_id)
+def told(lti: CurrentLaunch) -> HttpResponse:
+    return HttpResponse(lti.message.resource_link_id if lti else "no launch")
 
 
 def tell(request, page: str = "") -> HttpResponse:
@@ -75,8 +77,8 @@ class AllForTeachers(View):
 
 
 def everything(request) -> HttpResponse:
-    launch = request.lti
-    names = (launch.lti_consumer, launch.lti_user.user, launch.context, launch.resource_link)
+    lti = request.lti
+    names = (lti.consumer, lti.launch.lti_user.user, lti.context, lti.resource_link)
     return HttpResponse(" / ".join(map(str, names)))
 
 
@@ -418,6 +420,66 @@ def test_a_site_that_keeps_csrf_tokens_in_sessions(client, lms, settings):
     assert text(client, "/page/") == "two"
 
 
+NOTHING = {
+    **dict.fromkeys(("launch", "consumer", "context", "resource_link", "result"), None),
+    **dict.fromkeys(("locale", "return_url"), None),
+    **dict.fromkeys(("is_learner", "is_instructor", "is_course_staff"), False),
+    "roles": frozenset(),
+    "custom": {},
+    "lms_name": "",
+}
+
+
+def test_without_a_launch_it_says_nothing_and_does_nothing(client):
+    lti = client.get("/plain/").wsgi_request.lti
+    assert not lti
+    assert {name: getattr(lti, name) for name in NOTHING} == NOTHING
+    assert (lti.person.user_id, lti.person.full_name, lti.message.resource_link_id) == ("", "", "")
+    assert not lti.has_role(Role.LEARNER)
+    assert [lti.submit_score(1), lti.delete_score(), lti.read_score()] == [None, None, None]
+
+
+def test_all_that_it_offers_without_a_launch_it_offers_with_one(client, lms):
+    lms.consumer.personal_data = "name"
+    lms.consumer.save()
+    lti = lms.launch(client, "/plain/", roles="Instructor", custom_course="7").wsgi_request.lti
+    assert lti
+    assert (lti.consumer, lti.launch) == (lms.consumer, LtiLaunch.objects.get())
+    assert (lti.person.user_id, lti.person.full_name) == (lms.fields["user_id"], "Robin Doe")
+    assert (str(lti.context), str(lti.resource_link)) == ("Algebra", "Linear equations")
+    assert lti.custom["course"] == "7"
+    assert lti.is_instructor
+    assert lti.is_course_staff
+    assert not lti.is_learner
+    assert lti.roles == {Role.INSTRUCTOR}
+    assert lti.has_role(Role.INSTRUCTOR)
+    assert lti.return_url == lms.fields["launch_presentation_return_url"]
+    assert lti.locale == "en"
+    assert lti.result == lti.launch.result
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_template_needs_no_guard_and_changes_nothing(client, lms, launched):
+    page = lms.launch(client, "/plain/") if launched else client.get("/plain/")
+    told = "{% if request.lti %}{{ request.lti.context }}{% else %}nothing{% endif %}"
+    told += "{{ request.lti.delete_score }}{{ request.lti.launch.lti_user.lti_user_id }}"
+    shown = engines["django"].from_string(told).render({"request": page.wsgi_request})
+    assert shown == (f"Algebra{lms.fields['user_id']}" if launched else "nothing")
+    assert not LtiResult.objects.filter(version__gt=0).exists()
+
+
+def test_an_async_view_gets_it_loaded(async_client, lms, django_assert_num_queries):
+    async def scenario():
+        lms_page = await alaunch(lms, async_client, "/plain/")
+        return await lms_page.asgi_request.alti()
+
+    lti = run(scenario)
+    with django_assert_num_queries(0):
+        assert (lti.consumer, str(lti.context)) == (lms.consumer, "Algebra")
+        assert lti.launch.lti_user.user.username.startswith("lti-")
+        assert lti.result is not None
+
+
 @pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "file", "signed_cookies"])
 def test_every_kind_of_session(client, lms, settings, engine, tmp_path):
     settings.SESSION_FILE_PATH = str(tmp_path)
@@ -451,8 +513,7 @@ def test_a_window_whose_session_ended_has_no_lms_to_lead_to(client):
 
 
 def test_a_launch_knows_what_the_lms_calls_itself(client, lms):
-    launch(lms, client, "/page/", "named", tool_consumer_instance_name="Example School")
-    launch(lms, client, "/page/", "nameless", tool_consumer_instance_name=None)
-    nameless, named = LtiLaunch.objects.order_by("-pk")
-    assert named.lms_name == "Example School"
-    assert nameless.lms_name == lms.consumer.consumer_name
+    named = lms.launch(client, "/page/", tool_consumer_instance_name="Example School")
+    nameless = lms.launch(client, "/page/", tool_consumer_instance_name=None)
+    assert named.wsgi_request.lti.lms_name == "Example School"
+    assert nameless.wsgi_request.lti.lms_name == lms.consumer.consumer_name

@@ -106,11 +106,12 @@ def test_a_launch_without_a_place_for_grades_takes_none_away(client, result, lms
 
 
 def test_without_a_grade_wanted_nothing_is_submitted(client, lms, rf):
-    lms.launch(client, "/content/", lis_result_sourcedid=None)
-    launch = LtiLaunch.objects.get()
-    assert launch.result is None
-    assert launch.submit_score(0.5) is None
-    assert launch.delete_score() is None
+    lti = lms.launch(client, "/content/", lis_result_sourcedid=None).wsgi_request.lti
+    assert lti
+    assert lti.result is None
+    assert lti.submit_score(0.5) is None
+    assert lti.delete_score() is None
+    assert lti.read_score() is None
     assert not LtiResult.objects.exists()
 
 
@@ -148,7 +149,7 @@ def test_the_receiver_of_a_first_launch_has_its_result(client, lms):
     scores = []
 
     def receive(launch, **_signal):
-        scores.append(launch.submit_score(1))
+        scores.append(launch.result.submit_score(1))
 
     user_launched.connect(receive)
     try:
@@ -562,9 +563,9 @@ def test_expired_time_is_no_reason_for_a_fresh_score(result):
 
 
 def test_no_work_can_be_said_as_none(client, lms):
-    lms.launch(client, "/content/", ext_outcome_data_values_accepted="url,text")
-    result, launch = LtiResult.objects.get(), LtiLaunch.objects.get()
-    for submit in (result.submit_score, launch.submit_score):
+    page = lms.launch(client, "/content/", ext_outcome_data_values_accepted="url,text")
+    result = LtiResult.objects.get()
+    for submit in (result.submit_score, page.wsgi_request.lti.submit_score):
         submit(0.5, submission_text=None, submission_url=None)
         stored = LtiResult.objects.get()
         assert (stored.score, stored.data_name, stored.data) == (Decimal("0.5"), "", "")

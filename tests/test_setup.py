@@ -211,10 +211,10 @@ def test_a_launch_to_try_arrives_as_the_chosen_role(admin_client, client, lms, r
     _page, action, fields = try_it(admin_client, lms.consumer, role=role)
     assert action == "http://testserver/lti/launch/content/"
     response = arrive(client, action, fields)
-    launch = response.wsgi_request.lti
-    assert {str(role) for role in launch.roles} == {role}
-    assert launch.lti_user.lti_user_id.startswith(f"Try it {role} ")
-    assert str(launch.context) == str(launch.resource_link) == "Try it"
+    lti = response.wsgi_request.lti
+    assert {str(role) for role in lti.roles} == {role}
+    assert lti.person.user_id.startswith(f"Try it {role} ")
+    assert str(lti.context) == str(lti.resource_link) == "Try it"
 
 
 def test_a_launch_to_try_says_nothing_about_the_secret_that_the_lms_has(admin_client, client, lms):

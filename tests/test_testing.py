@@ -116,11 +116,11 @@ def test_an_lms_of_each_make_launches(client, make, framed):
     page = lms.launch(client, "/content/", framed=framed)
     assert page.status_code == 200
     assert page.wsgi_request.path == "/content/"
-    launch = page.wsgi_request.lti
-    assert launch.lti_consumer == lms.consumer
-    assert launch.is_learner
-    assert launch.message.grade_service.url.startswith("https://lms.example/")
-    assert launch.message.grade_service.remote_id
+    lti = page.wsgi_request.lti
+    assert lti.consumer == lms.consumer
+    assert lti.is_learner
+    assert lti.message.grade_service.url.startswith("https://lms.example/")
+    assert lti.message.grade_service.remote_id
 
 
 def test_the_makes_are_those_of_real_lmss_without_their_signatures():
@@ -140,7 +140,7 @@ def test_one_lms_does_not_change_the_profile_for_the_next():
 def test_an_lms_may_be_that_of_any_consumer(client):
     consumer = LtiConsumer.objects.create(consumer_name="Campus", personal_data="name")
     lms = FakeLms(consumer, {**PROFILES["moodle"], "user_id": "7"})
-    assert lms.launch(client, "/content/").wsgi_request.lti.lti_user.lti_user_id == "7"
+    assert lms.launch(client, "/content/").wsgi_request.lti.person.user_id == "7"
 
 
 @pytest.mark.django_db
@@ -155,9 +155,8 @@ def test_an_lms_is_canvas_unless_said_otherwise():
 def test_a_launch_may_differ_from_the_profile(client):
     lms = FakeLms.create("canvas")
     page = lms.launch(client, "/content/?page=2", roles="Instructor", context_id=None)
-    launch = page.wsgi_request.lti
-    assert launch.is_instructor
-    assert launch.context is None
+    assert page.wsgi_request.lti.is_instructor
+    assert page.wsgi_request.lti.context is None
     assert page.wsgi_request.GET["page"] == "2"
     assert lms.fields["roles"] == "Learner"
 

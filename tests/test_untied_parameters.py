@@ -89,10 +89,10 @@ def assert_harmless(page: str | None) -> None:
         return
     launch = LtiLaunch.objects.latest("pk")
     assert urlsplit(page).path == "/content/quiz/"
-    assert (launch.custom["course"], launch.custom["level"]) == ("algebra", "3")
+    assert (launch.message.custom["course"], launch.message.custom["level"]) == ("algebra", "3")
     assert launch.message.person.user_id == PROFILES["canvas"]["user_id"]
-    assert launch.is_learner
-    assert not launch.is_instructor
+    assert launch.message.is_learner
+    assert not launch.message.is_instructor
     assert launch.message.grade_service.accepts == ("text",)
     assert not [name for name, _value in passed_on(page) if name.lower().startswith(LTI_NAMES)]
 

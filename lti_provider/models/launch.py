@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused
-from lti_provider.message import LaunchMessage, Role
+from lti_provider.message import LaunchMessage
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
@@ -22,7 +22,6 @@ from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.join import DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import LtiResult
-from lti_provider.models.score import Number
 from lti_provider.models.user import LtiUser
 from lti_provider.models.verification import Explanation, VerifiedLaunch
 
@@ -150,7 +149,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
 
 
 class LtiLaunch(models.Model):
-    """A launch, accepted or refused; ``request.lti`` is one of these.
+    """A launch, accepted or refused; ``request.lti.launch`` is one of these.
 
     Personal data is kept only as far as the consumer's policy says.
     """
@@ -291,35 +290,6 @@ class LtiLaunch(models.Model):
         return self.resource_link.lti_context if self.resource_link else None
 
     @property
-    def roles(self) -> frozenset[Role]:
-        """All roles of this launch."""
-        return self.message.roles
-
-    def has_role(self, role: Role) -> bool:
-        """Whether the person has ``role`` in this launch."""
-        return self.message.has_role(role)
-
-    @property
-    def is_learner(self) -> bool:
-        """Learner in this context."""
-        return self.message.is_learner
-
-    @property
-    def is_instructor(self) -> bool:
-        """Instructor in this context."""
-        return self.message.is_instructor
-
-    @property
-    def is_course_staff(self) -> bool:
-        """Instructor, teaching assistant, content developer or administrator of this context."""
-        return self.message.is_course_staff
-
-    @property
-    def custom(self) -> Mapping[str, str]:
-        """Custom parameters without their prefix."""
-        return self.message.custom
-
-    @property
     def locale(self) -> str | None:
         """The language of ``settings.LANGUAGES`` that the LMS asked for, if there is one."""
         return self.message.locale
@@ -330,37 +300,9 @@ class LtiLaunch(models.Model):
         return self.message.presentation.return_url
 
     @property
-    def lms_name(self) -> str:
-        """What the LMS calls itself, else what the administrator calls it."""
-        return self.message.installation.name or self.lti_consumer.consumer_name
-
-    @property
     def frame_origins(self) -> tuple[str, ...]:
         """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
         return self.lti_consumer.get_frame_origins(self.message.return_origin)
-
-    def submit_score(
-        self,
-        given: Number,
-        maximum: Number = 1,
-        *,
-        submission_text: str | None = None,
-        submission_url: str | None = None,
-    ) -> LtiResult | None:
-        """``LtiResult.submit_score`` for this person and activity.
-
-        None: the LMS wants no grade here, as for teachers and ungraded activities.
-        """
-        result: LtiResult | None = self.result
-        if result is None:
-            return None
-        return result.submit_score(
-            given, maximum, submission_text=submission_text, submission_url=submission_url
-        )
-
-    def delete_score(self) -> LtiResult | None:
-        """``LtiResult.delete_score`` for this person and activity; None as for a score."""
-        return None if self.result is None else self.result.delete_score()
 
 
 def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
@@ -11,6 +11,9 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 
 from lti_provider.models import LtiLaunch, LtiResult
+
+if TYPE_CHECKING:
+    from lti_provider.current_launch import LtiRequest
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -24,7 +27,7 @@ class GradeView(View):
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         """The state of the grade ``pk``, if this launch may see it."""
-        launch: LtiLaunch | None = getattr(request, "lti", None)
+        launch = cast("LtiRequest", request).lti.launch
         result = LtiResult.objects.select_related("resource_link").filter(pk=pk).first()
         if launch is None or result is None or not _may_see(launch, result):
             return JsonResponse({"state": "unknown"}, status=404)
@@ -40,11 +43,11 @@ def _may_see(launch: LtiLaunch, result: LtiResult) -> bool:
     course = launch.context
     link = result.resource_link
     same_course = course is not None and link is not None and link.lti_context_id == course.pk
-    return launch.is_instructor and (same_link or same_course)
+    return launch.message.is_instructor and (same_link or same_course)
 
 
 def _build_state(launch: LtiLaunch, result: LtiResult) -> dict[str, Any]:
     shown = {"state": result.state, "text": str(result.state_text)}
-    if launch.is_instructor and result.reason:
+    if launch.message.is_instructor and result.reason:
         shown["reason"] = result.reason
     return shown

@@ -15,12 +15,12 @@ from lti_provider.frames import partition_cookies
 from lti_provider.message import Role
 
 PAGE = """<!doctype html>
-{% load i18n %}{% get_current_language as language %}
+{% load i18n lti_provider %}{% get_current_language as language %}
 <html lang="{{ language }}"><meta charset="utf-8"><title>Quiz</title>
 <h1>Quiz</h1>
 {% for message in messages %}<p class="message">{{ message }}</p>{% endfor %}
 <p>Launch <output id="launch">{{ request.lti.resource_link.resource_link_id }}</output>
-for <output id="person">{{ request.lti.lti_user.lti_user_id }}</output>
+for <output id="person">{{ request.lti.person.user_id }}</output>
 as <output id="user">{{ request.user.username }}</output></p>
 <p>Cookies: <output id="cookies">{{ request.COOKIES.keys|join:" " }}</output></p>
 <form method="post" id="quiz">{% csrf_token %}
@@ -30,6 +30,7 @@ as <output id="user">{{ request.user.username }}</output></p>
   <button name="language" value="de">Deutsch</button></form>
 <form method="post" id="logout" action="{% url 'logout' %}">{% csrf_token %}
   <button>Log out</button></form>
+{% lti_sign_out %}
 <a href="/content/quiz/">Again</a> <a href="{% url 'login' %}">Sign in</a>
 <button id="script">Count</button> <output id="counted"></output>
 <script>

@@ -65,7 +65,32 @@ def wrong_role(tab: Page, lms: Lms, alice: User) -> Frame:
     return show_framed(tab, lms, lms.launch("content/teachers/"))
 
 
-PAGES = [refused, replayed, new_window, replace_session, lost_session, launch_url, wrong_role]
+def sign_out(tab: Page, lms: Lms, alice: User) -> Frame:
+    tab.goto(lms.server.add_page(WHOLE_WIDTH.format(lms.launch(), WHOLE_WIDTH_STYLE)))
+    expect(framed(tab).locator("#user")).to_contain_text("lti-")
+    tab.frames[-1].goto(f"{lms.tool}/lti/sign-out/")
+    expect(framed(tab).get_by_role("heading")).to_have_text("Sign out?")
+    return tab.frames[-1]
+
+
+def signed_out(tab: Page, lms: Lms, alice: User) -> Frame:
+    sign_out(tab, lms, alice)
+    framed(tab).get_by_role("button", name="Sign out").click()
+    expect(framed(tab).get_by_role("heading")).to_have_text("You are signed out")
+    return tab.frames[-1]
+
+
+def connections(tab: Page, lms: Lms, alice: User) -> Frame:
+    sign_in(tab, lms.tool, alice)
+    tab.goto(f"{lms.tool}/lti/connections/")
+    expect(tab.get_by_role("button", name="Sign out")).to_be_visible()
+    return tab.main_frame
+
+
+PAGES = [
+    *(refused, replayed, new_window, replace_session, lost_session, launch_url, wrong_role),
+    *(sign_out, signed_out, connections),
+]
 
 
 def violations(frame: Frame) -> list[Any]:

@@ -154,6 +154,24 @@ def test_a_frame_leaves_the_learners_own_session_alone(
     expect(own.locator("#cookies")).not_to_contain_text("__Host-lti_frame")
 
 
+def test_sign_out_works_in_a_frame(browser: BrowserContext, lms: Lms, alice: User) -> None:
+    own, course = browser.new_page(), browser.new_page()
+    sign_in(own, lms.tool, alice)
+    course.goto(lms.course())
+    expect(framed(course).locator("#user")).to_have_text(LAUNCHED_USER)
+    kept = [each for each in browser.cookies() if each["name"].startswith("sessionid")]
+    assert sorted(each["expires"] == -1 for each in kept) == [False, True]
+
+    framed(course).get_by_role("button", name="Sign out").click()
+    expect(framed(course).get_by_role("heading")).to_have_text("You are signed out")
+    left = [each for each in browser.cookies() if each["name"].startswith("sessionid")]
+    assert [each["expires"] == -1 for each in left] == [False]
+    framed(course).get_by_role("link", name="Back to your course").click()
+    expect(course.get_by_role("heading")).to_have_text("Back in the course")
+    own.reload()
+    expect(own.locator("#user")).to_have_text("alice")
+
+
 def test_logging_out_of_the_site_leaves_the_frame_signed_in(
     strict_browser: BrowserContext, lms: Lms, alice: User
 ) -> None:

@@ -31,7 +31,7 @@ if __name__ == "__main__":
             browser = Client()
             page = lms.launch(browser, "/content/", **changes)
             report["pages"].append(page.status_code)
-            lti_user = page.wsgi_request.lti.lti_user
+            lti_user = page.wsgi_request.lti.launch.lti_user
             report["users"].append([lti_user.lti_user_id, str(lti_user.user.pk)])
     except (ImproperlyConfigured, IntegrityError) as error:
         report["error"] = f"{type(error).__name__}: {error}"

@@ -35,10 +35,9 @@ def quiz(request, slug):
     form = QuizForm(request.POST or None, lesson=the_lesson)
     if form.is_valid():
         with transaction.atomic():
-            attempt = form.save(request.user, request.lti.context if request.lti else None)
-            if request.lti:
-                work = request.build_absolute_uri(attempt.get_absolute_url())
-                request.lti.submit_score(attempt.correct, attempt.total, submission_url=work)
+            attempt = form.save(request.user, request.lti.context)
+            work = request.build_absolute_uri(attempt.get_absolute_url())
+            request.lti.submit_score(attempt.correct, attempt.total, submission_url=work)
         messages.success(request, _("Your answers are stored."))
         return redirect(attempt)
     return render(request, "course/quiz.html", {"lesson": the_lesson, "form": form})
