@@ -79,6 +79,7 @@ class LtiFrameMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         plain: Any = request.__class__
         request.__class__ = _get_lti_class(plain)
+        frames.accept_session_cookie(request)
         with sessions.serve(request):
             response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
@@ -90,7 +91,7 @@ class LtiFrameMiddleware:
     ) -> HttpResponseBase:
         with sessions.serve(request):
             awaited = await response
-        marker = frames.FrameMarker.read(request)
+        marker = frames.find_frame(request)
         if marker is None or not (marker.is_stale or sessions.is_streamed(awaited)):
             return self._finish_response(request, awaited)
         return await sync_to_async(self._finish_response)(request, awaited)
@@ -100,12 +101,11 @@ class LtiFrameMiddleware:
     ) -> HttpResponseBase:
         if sessions.is_streamed(response):
             sessions.keep_serving(request, response)
-        if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
-            return response
-        marker = frames.FrameMarker.read(request)
+        marker = frames.find_frame(request)
         if marker is None:
+            frames.remember_window(request, response)
             return response
-        frames.partition_cookies(response)
+        _give_cookies_to_frame(request, response, marker)
         if _may_be_framed(request, response, marker):
             if marker.is_stale:
                 marker = marker.renew()
@@ -113,6 +113,19 @@ class LtiFrameMiddleware:
             frames.allow_framing(response, marker.origins)
         patch_vary_headers(response, ("Cookie", "Sec-Fetch-Dest"))
         return response
+
+
+def _give_cookies_to_frame(
+    request: HttpRequest, response: HttpResponseBase, marker: frames.FrameMarker
+) -> None:
+    kept = set()
+    if not marker.is_own_site:
+        if not frames.is_framed(request) and sessions.is_persons_own(request):
+            # A window may have asked: the person's own session never goes to a frame by mistake.
+            kept.add(frames.get_session_cookie(framed=False))
+        else:
+            frames.rename_session_cookie(response)
+    frames.partition_cookies(response, response.cookies.keys() - kept)
 
 
 def _may_be_framed(

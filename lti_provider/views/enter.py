@@ -73,7 +73,7 @@ class EnterView(HandleView):
         return frames.may_be_framed(request)
 
     def _is_somebody_else(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> bool:
-        # A framed jar has only sessions of launches, unless the browser ignores Partitioned.
+        # A frame has a launch's session, unless it is the window's too or somebody signed in there.
         if not request.user.is_authenticated or (framed and sessions.has_launches(request)):
             return False
         return launch.lti_user is None or launch.lti_user.user_id != request.user.pk
@@ -155,7 +155,7 @@ class EnterView(HandleView):
         response = SeeOther(sessions.get_page_url(launch))
         frames.unbind_handle(request, response, request.path)
         if framed:
-            frames.FrameMarker.from_launch(launch).set_cookie(request, response)
+            frames.FrameMarker.from_launch(request, launch).set_cookie(request, response)
         if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
             response.set_cookie(
                 settings.LANGUAGE_COOKIE_NAME,
