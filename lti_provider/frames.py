@@ -173,10 +173,10 @@ def _is_shown(request: HttpRequest, marker: FrameMarker) -> bool:
 
 
 def _brings_cookie_of_window(request: HttpRequest) -> bool:
-    names = {WINDOW_COOKIE, _BOUND_TOP_LEVEL}
+    names = [WINDOW_COOKIE, _BOUND_TOP_LEVEL]
     if str(settings.SESSION_COOKIE_SAMESITE).lower() in ("lax", "strict"):
-        names.add(get_session_cookie(framed=False))
-    return not names.isdisjoint(request.COOKIES)
+        names.append(get_session_cookie(framed=False))
+    return any(map(request.COOKIES.get, names))
 
 
 def accept_session_cookie(request: HttpRequest) -> None:
