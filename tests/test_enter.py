@@ -446,6 +446,7 @@ def test_the_question_is_never_framed(signed_in_as_ada, lms):
 def test_a_frame_that_has_the_sites_own_session_goes_to_a_window_for_the_question(
     signed_in_as_ada, ada, lms
 ):
+    signed_in_as_ada.cookies[FRAMED_SESSION] = signed_in_as_ada.session.session_key
     url = lms.post(signed_in_as_ada, "/content/", framed=True)["Location"]
     response = signed_in_as_ada.get(url, headers=FRAMED)
     assert f'action="{url}window/"' in response.content.decode()
