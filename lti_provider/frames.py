@@ -80,10 +80,9 @@ class FrameMarker:
     issued_at: int = field(default_factory=lambda: int(time.time()), compare=False)
 
     @classmethod
-    def from_launch(cls, request: HttpRequest, launch: LtiLaunch) -> Self:
-        """The marker of a launch's frame; ``request`` comes from the LMS's page."""
+    def from_launch(cls, launch: LtiLaunch, *, is_own_site: bool) -> Self:
+        """The marker of a launch's frame."""
         return_origin = launch.message.return_origin or ""
-        is_own_site = request.META.get("HTTP_SEC_FETCH_SITE") in _OWN_SITE
         return cls(str(launch.lti_consumer_id), return_origin, is_own_site, launch.frame_origins)
 
     @classmethod
@@ -136,7 +135,9 @@ def mark_frame(request: HttpRequest, response: HttpResponseBase, launch: LtiLaun
 
     Otherwise this consumer could frame the pages of that session.
     """
-    before, now = FrameMarker.read(request), FrameMarker.from_launch(request, launch)
+    is_own_site = request.META.get("HTTP_SEC_FETCH_SITE") in _OWN_SITE
+    before = FrameMarker.read(request)
+    now = FrameMarker.from_launch(launch, is_own_site=is_own_site)
     if before is not None and before.consumer != now.consumer:
         # SessionMiddleware deletes the cookie of a session that is empty. If only the response
         # deleted it, SESSION_SAVE_EVERY_REQUEST would bring it back.
@@ -160,12 +161,13 @@ def find_frame(request: HttpRequest) -> FrameMarker | None:
     known = vars(request)
     if _FRAME not in known:
         marker = FrameMarker.read(request)
-        known[_FRAME] = marker if marker is not None and _is_shown(request, marker) else None
+        is_from_frame = marker is not None and _comes_from_frame(request, marker)
+        known[_FRAME] = marker if is_from_frame else None
     frame: FrameMarker | None = known[_FRAME]
     return frame
 
 
-def _is_shown(request: HttpRequest, marker: FrameMarker) -> bool:
+def _comes_from_frame(request: HttpRequest, marker: FrameMarker) -> bool:
     destination = _get_destination(request, "")
     if destination == "document":
         return False
@@ -228,6 +230,16 @@ def remember_window(request: HttpRequest, response: HttpResponseBase) -> None:
         return
     if _get_destination(request, "") == "document":
         response.set_cookie(WINDOW_COOKIE, "1", secure=True, httponly=True, samesite="Lax")
+
+
+def keep_frame_marked(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:
+    """Set the marker of a launch that is entered.
+
+    Our own pages lead here too, so what the launch's request said of the LMS's site stays.
+    """
+    known = FrameMarker.read(request)
+    is_own_site = known is not None and known.is_own_site
+    FrameMarker.from_launch(launch, is_own_site=is_own_site).set_cookie(request, response)
 
 
 class PartitionedMorsel(StrMorsel):

@@ -163,6 +163,15 @@ def test_logging_out_ends_one_session_only(browser, learner, alice, settings):
     assert shown_user(browser.window("/content/")) == "alice"
 
 
+def test_a_page_of_ours_that_leads_to_enter_keeps_the_frames_session(browser, lms):
+    # As the one does that waits for the connection of an account.
+    browser.in_frame = True
+    entering = lms.post(browser, "content/", framed=True)["Location"]
+    page = browser.frame(entering, **{**IN_FRAME, "Sec-Fetch-Site": "same-origin"})
+    assert FRAMED in page.cookies
+    assert shown_user(browser.frame(page["Location"])).startswith("lti-")
+
+
 # Planted cookies
 
 

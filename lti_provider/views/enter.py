@@ -155,7 +155,7 @@ class EnterView(HandleView):
         response = SeeOther(sessions.get_page_url(launch))
         frames.unbind_handle(request, response, request.path)
         if framed:
-            frames.FrameMarker.from_launch(request, launch).set_cookie(request, response)
+            frames.keep_frame_marked(request, response, launch)
         if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
             response.set_cookie(
                 settings.LANGUAGE_COOKIE_NAME,
