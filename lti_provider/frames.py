@@ -1,7 +1,10 @@
 """Frames: where a request is shown, which cookies its browser keeps there, who may frame it.
 
 The marker cookie is the probe (does this browser keep our cookies in this frame?) and the switch
-(every cookie of this frame's responses has to be partitioned). Only a framed jar ever has it.
+(every cookie of this frame's responses has to be partitioned). Only a framed jar has it. A browser
+that ignores ``Partitioned`` has one jar for frames and windows. There a frame would replace the
+session of a window, which is Lax and not even sent from it, so its own session's cookie has a name
+of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from http.cookies import Morsel
 from typing import TYPE_CHECKING, Any, Self
 
 from asgiref.sync import iscoroutinefunction
+from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -28,14 +32,18 @@ else:
     StrMorsel = Morsel
 
 MARKER_COOKIE = "__Host-lti_frame"
+# Only what a window shows brings it: it is Lax.
+WINDOW_COOKIE = "__Host-lti_window"
 _SALT = "lti_provider.frames"
 _READ = "_lti_frame_marker"
+_FRAME = "_lti_frame"
 _BOUND_TOP_LEVEL = "lti_enter"
 _BOUND_FRAMED = "lti_enter_framed"
 # Seconds for which a marker speaks for its consumer.
 _MARKER_LIFETIME = 300
 _REFUSED = "_lti_refuses_framing"
 _FRAMES = frozenset({"iframe", "frame", "embed", "object"})
+_OWN_SITE = frozenset({"same-site", "same-origin"})
 
 
 def may_be_framed(request: HttpRequest) -> bool:
@@ -48,9 +56,9 @@ def may_be_top_level(request: HttpRequest) -> bool:
     return _get_destination(request, "document") == "document"
 
 
-def may_be_embedded(request: HttpRequest) -> bool:
-    """Whether a request of any kind may come from a frame: all but a window's navigation."""
-    return _get_destination(request, "iframe") != "document"
+def is_framed(request: HttpRequest) -> bool:
+    """Whether a request is a navigation of a frame beyond doubt."""
+    return _get_destination(request, "") in _FRAMES
 
 
 def _get_destination(request: HttpRequest, unsaid: str) -> str:
@@ -60,18 +68,23 @@ def _get_destination(request: HttpRequest, unsaid: str) -> str:
 
 @dataclass(frozen=True)
 class FrameMarker:
-    """The marker cookie: whose launch a frame shows, and which origins may frame its pages."""
+    """The marker cookie: whose launch a frame shows, and which origins may frame its pages.
+
+    To an LMS of our own site, such as ``lms.school.example`` and ``tool.school.example``, frame and
+    tab are one: all cookies come to both, and so they have one session.
+    """
 
     consumer: str
     return_origin: str
+    is_own_site: bool
     origins: tuple[str, ...]
     issued_at: int = field(default_factory=lambda: int(time.time()), compare=False)
 
     @classmethod
-    def from_launch(cls, launch: LtiLaunch) -> Self:
+    def from_launch(cls, launch: LtiLaunch, *, is_own_site: bool) -> Self:
         """The marker of a launch's frame."""
         return_origin = launch.message.return_origin or ""
-        return cls(str(launch.lti_consumer_id), return_origin, launch.frame_origins)
+        return cls(str(launch.lti_consumer_id), return_origin, is_own_site, launch.frame_origins)
 
     @classmethod
     def read(cls, request: HttpRequest) -> Self | None:
@@ -87,10 +100,12 @@ class FrameMarker:
         if not value:
             return None
         try:
-            consumer, return_origin, issued_at, *origins = signing.loads(value, salt=_SALT)
+            consumer, return_origin, is_own_site, issued_at, *origins = signing.loads(
+                value, salt=_SALT
+            )
         except (signing.BadSignature, TypeError, ValueError):
             return None
-        return cls(consumer, return_origin, tuple(origins), issued_at)
+        return cls(consumer, return_origin, is_own_site, tuple(origins), issued_at)
 
     @property
     def is_stale(self) -> bool:
@@ -102,17 +117,33 @@ class FrameMarker:
         active = LtiConsumer.objects.filter(pk=self.consumer, is_active=True)
         consumer = active.only("frame_origins").first()
         origins = consumer.get_frame_origins(self.return_origin) if consumer is not None else ()
-        return type(self)(self.consumer, self.return_origin, origins)
+        return type(self)(self.consumer, self.return_origin, self.is_own_site, origins)
 
     def set_cookie(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Set the marker's cookie, unless the browser has it already."""
         known = self.read(request)
         if self == known and not known.is_stale:
             return
-        content = [self.consumer, self.return_origin, self.issued_at, *self.origins]
+        said = [self.consumer, self.return_origin, self.is_own_site]
+        content = [*said, self.issued_at, *self.origins]
         value = signing.dumps(content, salt=_SALT, compress=True)
         response.set_cookie(MARKER_COOKIE, value, secure=True, httponly=True, samesite="None")
         partition_cookies(response, [MARKER_COOKIE])
+
+
+def is_known(request: HttpRequest, consumer: LtiConsumer) -> bool:
+    """Whether a launch's frame keeps our cookies: it brought this consumer's marker.
+
+    If the LMS was of a different site then, which session is whose has to be found out anew.
+    """
+    marker = find_frame(request) if is_framed(request) else None
+    if marker is None or marker.consumer != str(consumer.pk):
+        return False
+    return marker.is_own_site == _is_of_own_site(request)
+
+
+def _is_of_own_site(request: HttpRequest) -> bool:
+    return request.META.get("HTTP_SEC_FETCH_SITE") in _OWN_SITE
 
 
 def mark_frame(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:
@@ -120,7 +151,8 @@ def mark_frame(request: HttpRequest, response: HttpResponseBase, launch: LtiLaun
 
     Otherwise this consumer could frame the pages of that session.
     """
-    before, now = FrameMarker.read(request), FrameMarker.from_launch(launch)
+    before = FrameMarker.read(request)
+    now = FrameMarker.from_launch(launch, is_own_site=_is_of_own_site(request))
     if before is not None and before.consumer != now.consumer:
         # SessionMiddleware deletes the cookie of a session that is empty. If only the response
         # deleted it, SESSION_SAVE_EVERY_REQUEST would bring it back.
@@ -132,6 +164,103 @@ def find_way_back(request: HttpRequest) -> str | None:
     """The LMS of a frame, which the frame still knows when its session has ended."""
     marker = FrameMarker.read(request)
     return marker.origins[0] if marker and marker.origins else None
+
+
+def get_session_cookie(*, framed: bool) -> str:
+    """The name of the session's cookie, in a window as the site set it."""
+    name = str(settings.SESSION_COOKIE_NAME)
+    # What a prefix, such as "__Host-", promises of the site's cookie holds for the frame's too.
+    return f"{name}_lti_frame" if framed else name
+
+
+def find_frame(request: HttpRequest) -> FrameMarker | None:
+    """The marker of the frame that a request comes from; None if it comes from a window.
+
+    A navigation says which of them it is. What a page's scripts and images ask for does not, nor do
+    old browsers. That comes from a window if it brings a cookie that is not sent from a frame.
+    """
+    known = vars(request)
+    if _FRAME not in known:
+        marker = FrameMarker.read(request)
+        is_from_frame = marker is not None and _comes_from_frame(request, marker)
+        known[_FRAME] = marker if is_from_frame else None
+    frame: FrameMarker | None = known[_FRAME]
+    return frame
+
+
+def _comes_from_frame(request: HttpRequest, marker: FrameMarker) -> bool:
+    destination = _get_destination(request, "")
+    if destination == "document":
+        return False
+    return marker.is_own_site or destination in _FRAMES or not _brings_cookie_of_window(request)
+
+
+def _brings_cookie_of_window(request: HttpRequest) -> bool:
+    names = [WINDOW_COOKIE, _BOUND_TOP_LEVEL]
+    if str(settings.SESSION_COOKIE_SAMESITE).lower() in ("lax", "strict"):
+        names.append(get_session_cookie(framed=False))
+    return any(map(request.COOKIES.get, names))
+
+
+def accept_session_cookie(request: HttpRequest) -> None:
+    """Give a frame its own session under the name that Django and the site know.
+
+    The session's cookie of the other, window or frame, is not seen: neither in ``COOKIES`` nor in
+    the header, by which caches tell pages apart.
+    """
+    own, framed = get_session_cookie(framed=False), get_session_cookie(framed=True)
+    header = str(request.META.get("HTTP_COOKIE", ""))
+    is_accepted = _FRAME in vars(request)  # It passes twice.
+    if is_accepted or (MARKER_COOKIE not in header and framed not in header):
+        return
+    frame = find_frame(request)
+    if frame is None or frame.is_own_site:
+        _take_cookie(request, framed)
+    else:
+        _take_cookie(request, own)
+        _take_cookie(request, framed, own)
+
+
+def _take_cookie(request: HttpRequest, name: str, known_as: str | None = None) -> None:
+    value = request.COOKIES.pop(name, None)
+    if value is None:
+        return
+    pairs = [
+        (pair.partition("=")[0].strip(), pair) for pair in request.META["HTTP_COOKIE"].split(";")
+    ]
+    kept = [pair for named, pair in pairs if named != name]
+    if known_as is not None:
+        request.COOKIES[known_as] = value
+        kept += [pair.replace(name, known_as, 1) for named, pair in pairs if named == name]
+    request.META["HTTP_COOKIE"] = ";".join(kept)
+
+
+def rename_session_cookie(response: HttpResponseBase) -> None:
+    """Let a response set, or delete, the frame's session and not the window's."""
+    own, framed = get_session_cookie(framed=False), get_session_cookie(framed=True)
+    plain = response.cookies.pop(own, None)
+    if plain is not None:
+        response.cookies[framed] = plain.value
+        response.cookies[framed].update(plain)
+
+
+def remember_window(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Tell the requests of a window's page from those of a frame that shares its cookies."""
+    marker = FrameMarker.read(request)
+    if marker is None or marker.is_own_site or WINDOW_COOKIE in request.COOKIES:
+        return
+    if _get_destination(request, "") == "document":
+        response.set_cookie(WINDOW_COOKIE, "1", secure=True, httponly=True, samesite="Lax")
+
+
+def keep_frame_marked(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:
+    """Set the marker of a launch that is entered.
+
+    Our own pages lead here too, so what the launch's request said of the LMS's site stays.
+    """
+    known = FrameMarker.read(request)
+    is_own_site = known is not None and known.is_own_site
+    FrameMarker.from_launch(launch, is_own_site=is_own_site).set_cookie(request, response)
 
 
 class PartitionedMorsel(StrMorsel):

@@ -35,6 +35,7 @@ class LtiFrameMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        frames.accept_session_cookie(request)
         _add_launch(request)
         if frames.MARKER_COOKIE in request.COOKIES:
             frames.record_framing_refusals(request)
@@ -49,7 +50,7 @@ class LtiFrameMiddleware:
     ) -> HttpResponseBase:
         with sessions.serve(request):
             awaited = await response
-        marker = frames.FrameMarker.read(request)
+        marker = frames.find_frame(request)
         if marker is None or not (marker.is_stale or sessions.is_streamed(awaited)):
             return self._finish_response(request, awaited)
         return await sync_to_async(self._finish_response)(request, awaited)
@@ -60,12 +61,11 @@ class LtiFrameMiddleware:
         sessions.end_with_browser(request, response)
         if sessions.is_streamed(response):
             sessions.keep_serving(request, response)
-        if frames.MARKER_COOKIE not in request.COOKIES or not frames.may_be_embedded(request):
-            return response
-        marker = frames.FrameMarker.read(request)
+        marker = frames.find_frame(request)
         if marker is None:
+            frames.remember_window(request, response)
             return response
-        frames.partition_cookies(response)
+        _give_cookies_to_frame(request, response, marker)
         if _may_be_framed(request, response, marker):
             if marker.is_stale:
                 marker = marker.renew()
@@ -80,6 +80,19 @@ def _add_launch(request: Any) -> None:
     request.alti = request.lti.load
     # Hides a launch that fails in a middleware, before it reaches our view.
     request.exception_reporter_filter = SimpleLazyObject(partial(error_reports.get_filter, request))
+
+
+def _give_cookies_to_frame(
+    request: HttpRequest, response: HttpResponseBase, marker: frames.FrameMarker
+) -> None:
+    kept = set()
+    if not marker.is_own_site:
+        if not frames.is_framed(request) and sessions.is_persons_own(request):
+            # A window may have asked: the person's own session never goes to a frame by mistake.
+            kept.add(frames.get_session_cookie(framed=False))
+        else:
+            frames.rename_session_cookie(response)
+    frames.partition_cookies(response, response.cookies.keys() - kept)
 
 
 def _may_be_framed(

@@ -197,6 +197,14 @@ def is_launch_session(request: HttpRequest) -> bool:
     return SignIn.read(request.session) is not None
 
 
+def is_persons_own(request: HttpRequest) -> bool:
+    """Whether somebody signed in without a launch; False of a session that was not read."""
+    session = getattr(request, "session", None)
+    if session is None or not session.accessed or SESSION_KEY not in session:
+        return False
+    return SignIn.read(session) is None
+
+
 def remember_launch(request: HttpRequest, launch: LtiLaunch) -> None:
     """Add a launch to the session, the newest last; the oldest ones go."""
     path = unquote(urlsplit(launch.target).path)

@@ -4,15 +4,18 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.contrib.sessions.backends.base import SessionBase
 from django.test import Client
 
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, get_framed_session
 from lti_provider.testing.lms import navigation
 
 FRAMED = navigation(framed=True)
 TOP_LEVEL = navigation(framed=False)
 OWN_PAGE = {**TOP_LEVEL, "Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
 PASSWORD = "secret"
+
+FRAMED_SESSION = "sessionid_lti_frame"
 
 _ATTRIBUTE = r'{}="([^"]*)"'
 
@@ -22,6 +25,11 @@ def attribute(page: Any, name: str) -> str:
     found = re.search(_ATTRIBUTE.format(name), page.content.decode())
     assert found is not None, f"no {name} in {page.content.decode()}"
     return found[1]
+
+
+def session_of(client: Client) -> SessionBase:
+    """Of the frames of a browser that launched in frames, else of its windows."""
+    return get_framed_session(client) if FRAMED_SESSION in client.cookies else client.session
 
 
 def text_of(page: Any) -> str:

@@ -32,6 +32,7 @@ from tests.connecting import (
     Window,
     attribute,
     connect,
+    session_of,
     text_of,
     to_confirmation,
 )
@@ -65,7 +66,7 @@ def kim(django_user_model):
 
 
 def user_of(client: Client) -> str | None:
-    return client.session.get(SESSION_KEY)
+    return session_of(client).get(SESSION_KEY)
 
 
 def collect(signal: Signal) -> list[dict[str, Any]]:
@@ -245,7 +246,7 @@ def test_the_sign_in_of_the_window_stays_its_own(course, window, robin):
     course.look_again(ask)
     session = window.client.session
     assert session["_auth_user_backend"] == "django.contrib.auth.backends.ModelBackend"
-    assert course.frame.session["_auth_user_backend"] == "lti_provider.backends.LtiBackend"
+    assert session_of(course.frame)["_auth_user_backend"] == "lti_provider.backends.LtiBackend"
 
 
 def test_a_connected_launch_leaves_the_persons_own_sign_in_as_it_is(lms, robin):

@@ -18,6 +18,7 @@ from lti_provider.models import LtiLaunch, LtiUser
 from lti_provider.signals import launch_refused, user_launched
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
+from tests.connecting import FRAMED_SESSION, session_of
 
 pytestmark = pytest.mark.django_db
 
@@ -55,7 +56,7 @@ def without_csrf_token() -> Client:
 
 
 def user_of(client: Client) -> str | None:
-    return client.session.get(SESSION_KEY)
+    return session_of(client).get(SESSION_KEY)
 
 
 def learner() -> str:
@@ -249,7 +250,7 @@ def test_a_session_in_a_frame_is_partitioned(client, lms):
     url = lms.post(client, "/content/", framed=True)["Location"]
     response = client.get(url, headers=FRAMED)
     assert response.status_code == 303
-    assert {"sessionid", "lti_enter_framed"} <= set(response.cookies)
+    assert {FRAMED_SESSION, "lti_enter_framed"} <= set(response.cookies)
     for morsel in response.cookies.values():
         assert {"Secure", "SameSite=None", "Partitioned"} <= attributes(morsel)
     assert user_of(client) == learner()
@@ -289,7 +290,7 @@ def test_a_silent_browsers_frame_that_keeps_cookies_enters(client, lms):
     del client.cookies["lti_enter"]
     response = client.get(url)
     assert response.status_code == 303
-    assert "Partitioned" in attributes(response.cookies["sessionid"])
+    assert "Partitioned" in attributes(response.cookies[FRAMED_SESSION])
 
 
 def test_a_silent_browsers_frame_without_cookies_offers_a_new_window(client, lms):
@@ -445,6 +446,7 @@ def test_the_question_is_never_framed(signed_in_as_ada, lms):
 def test_a_frame_that_has_the_sites_own_session_goes_to_a_window_for_the_question(
     signed_in_as_ada, ada, lms
 ):
+    signed_in_as_ada.cookies[FRAMED_SESSION] = signed_in_as_ada.session.session_key
     url = lms.post(signed_in_as_ada, "/content/", framed=True)["Location"]
     response = signed_in_as_ada.get(url, headers=FRAMED)
     assert f'action="{url}window/"' in response.content.decode()
@@ -569,19 +571,19 @@ def test_a_planted_anonymous_session_is_left_behind(client, lms):
 
 @pytest.mark.parametrize("framed", [True, False])
 def test_a_planted_session_key_is_not_taken_over(client, lms, framed):
-    client.cookies["sessionid"] = "planted0planted0planted0planted0"
+    client.cookies[FRAMED_SESSION if framed else "sessionid"] = "planted0planted0planted0planted0"
     lms.launch(client, "/content/", framed=framed)
     assert user_of(client) == learner()
-    assert client.session.session_key != "planted0planted0planted0planted0"
+    assert session_of(client).session_key != "planted0planted0planted0planted0"
 
 
 def test_an_attackers_own_launched_session_is_replaced_in_a_frame(client, lms):
     attacker = Client()
     lms.launch(attacker, "/content/", framed=True, user_id="attacker")
-    attackers_key = attacker.session.session_key
-    client.cookies["sessionid"] = attackers_key
+    attackers_key = session_of(attacker).session_key
+    client.cookies[FRAMED_SESSION] = attackers_key
     lms.launch(client, "/content/", framed=True, user_id="victim")
-    assert client.session.session_key != attackers_key
+    assert session_of(client).session_key != attackers_key
     assert user_of(client) == learner()
     assert not SessionStore().exists(attackers_key)
 
@@ -607,7 +609,7 @@ def test_a_session_of_a_deactivated_account_is_left_behind(signed_in_as_ada, ada
 def test_a_framed_launch_of_another_lms_drops_the_session_of_the_first(client, lms, other_lms):
     lms.launch(client, "/content/", framed=True)
     response = other_lms.post(client, "/content/", framed=True)
-    dropped = response.cookies["sessionid"]
+    dropped = response.cookies[FRAMED_SESSION]
     assert dropped.value == ""
     assert dropped["max-age"] == 0
     assert {"Secure", "SameSite=None", "Partitioned"} <= attributes(dropped)
@@ -617,17 +619,17 @@ def test_a_site_that_saves_every_session_does_not_bring_it_back(client, lms, oth
     settings.SESSION_SAVE_EVERY_REQUEST = True
     lms.launch(client, "/content/", framed=True)
     response = other_lms.post(client, "/content/", framed=True)
-    assert response.cookies["sessionid"].value == ""
+    assert response.cookies[FRAMED_SESSION].value == ""
     entered = client.get(response["Location"], headers=FRAMED)
-    assert entered.cookies["sessionid"].value
+    assert entered.cookies[FRAMED_SESSION].value
     assert user_of(client) == learner()
 
 
 def test_a_framed_launch_of_the_same_lms_keeps_the_session(client, lms):
     lms.launch(client, "/content/", framed=True)
-    before = client.session.session_key
+    before = get_framed_session(client).session_key
     lms.launch(client, "/content/", framed=True)
-    assert client.session.session_key == before
+    assert get_framed_session(client).session_key == before
 
 
 def test_a_launch_at_top_level_drops_no_session(signed_in_as_ada, lms):
@@ -641,7 +643,7 @@ def test_two_lmss_in_one_jar_end_with_the_session_of_the_last(client, lms, other
     assert client.get(second, headers=FRAMED).status_code == 303
     client.cookies["lti_enter_framed"] = first_binding
     entered = client.get(first, headers=FRAMED)
-    assert entered.cookies["sessionid"].value
+    assert entered.cookies[FRAMED_SESSION].value
     assert user_of(client) == learner()
     page = client.get(entered["Location"], headers=FRAMED)
     assert ancestors(page) == "frame-ancestors 'self' https://lms.example"

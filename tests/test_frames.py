@@ -168,7 +168,9 @@ def test_a_session_without_its_marker_is_not_framed_by_the_next_lms(
 def test_a_session_of_no_launch_is_not_framed(lms: FakeLms, admin_user) -> None:
     browser = Client()
     lms.launch(browser, "content/", framed=True)
-    browser.force_login(admin_user)
+    admin = Client()
+    admin.force_login(admin_user)
+    browser.cookies["sessionid_lti_frame"] = admin.cookies["sessionid"].value
     assert in_frame(browser)[XFO] == "DENY"
 
 

@@ -10,7 +10,7 @@ from django.test import Client
 from lti_provider.frames import MARKER_COOKIE
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.models.digest import digest
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, get_framed_session
 from lti_provider.testing.lms import navigation
 
 pytestmark = pytest.mark.django_db
@@ -65,11 +65,14 @@ def test_it_says_who_may_frame_the_page_and_keeps_the_cookies_in_the_frame(lms, 
 
 
 def test_another_learner_of_the_same_lms_gets_a_session_of_their_own(lms, frame):
-    before = frame.session.session_key
+    before = get_framed_session(frame).session_key
     lms.launch(frame, "/content/", framed=True, user_id="another")
 
-    assert frame.session.session_key != before
-    assert LtiUser.objects.get(user=frame.session["_auth_user_id"]).lti_user_id == "another"
+    assert get_framed_session(frame).session_key != before
+    assert (
+        LtiUser.objects.get(user=get_framed_session(frame)["_auth_user_id"]).lti_user_id
+        == "another"
+    )
 
 
 # What has to go to enter
@@ -90,13 +93,13 @@ def test_a_browser_that_does_not_say_where_it_shows_goes_on_to_enter(lms, frame)
 
 def test_the_marker_of_another_consumer_opens_nothing(lms, frame):
     other = FakeLms.create("moodle")
-    before = frame.session.session_key
+    before = get_framed_session(frame).session_key
     answer = other.post(frame, "/content/", framed=True)
 
     assert goes_to_enter(answer)
     # As ever, the first consumer's session ends in this frame.
-    assert not frame.session.get("_auth_user_id")
-    assert frame.session.session_key != before
+    assert not get_framed_session(frame).get("_auth_user_id")
+    assert get_framed_session(frame).session_key != before
 
 
 def test_a_marker_that_nobody_of_ours_made_opens_nothing(lms):
@@ -121,7 +124,7 @@ def test_the_persons_own_session_in_the_frame_is_not_replaced_unasked(lms, frame
     if goes_to_enter(answer):
         asked = frame.get(answer["Location"], headers=navigation(framed=True))
         assert asked.status_code == 200
-    assert frame.session["_auth_user_id"] == str(ada.pk)
+    assert get_framed_session(frame)["_auth_user_id"] == str(ada.pk)
 
 
 def test_who_has_to_connect_an_account_is_asked_first(lms, frame):

@@ -173,6 +173,8 @@ def test_no_other_request_is_touched(settings, marker, case, url):
         return everything(browser.get(url, headers=headers))
 
     with_ours = answer()
+    told = with_ours[2].pop(frames.WINDOW_COOKIE, None)
+    assert (told is not None) == (case == "in a window")
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != OURS]
     assert with_ours == answer()
 
@@ -184,7 +186,7 @@ def test_neither_a_query_nor_the_session_is_needed(marker, url, django_assert_nu
         response = browser.get(url)
     assert "Cookie" not in response.get("Vary", "")
     browser.cookies[frames.MARKER_COOKIE] = marker
-    browser.cookies["sessionid"] = "unread"
+    browser.cookies["sessionid_lti_frame"] = "unread"
     with django_assert_num_queries(0):
         response = browser.get(url, headers=FRAMED)
     assert response[CSP] == ANCESTORS
@@ -235,14 +237,15 @@ def test_any_kind_of_answer_may_be_framed(marker, url):
 def test_what_streams_whose_session_it_is_is_framed_by_its_lms_only(
     marker, admin_user, client_class, url
 ):
-    browser = client_class()
-    browser.force_login(admin_user)
+    browser, admin = client_class(), Client()
+    admin.force_login(admin_user)
+    browser.cookies["sessionid_lti_frame"] = admin.cookies["sessionid"].value
     browser.cookies[frames.MARKER_COOKIE] = marker
     ask = browser.get if client_class is Client else async_to_sync(browser.get)
     response = ask(url, headers=FRAMED)
     assert response[XFO] == "DENY"
     assert CSP not in response
-    del browser.cookies["sessionid"]
+    del browser.cookies["sessionid_lti_frame"]
     assert ask(url, headers=FRAMED)[CSP] == ANCESTORS
 
 

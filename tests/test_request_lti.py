@@ -500,7 +500,7 @@ def test_a_site_without_sessions_has_no_launches(client, settings):
 def test_a_frame_whose_session_ended_still_leads_back_to_its_lms(client):
     lms = FakeLms.create()
     lms.launch(client, "/content/", framed=True)
-    client.cookies.pop("sessionid")
+    client.cookies.pop("sessionid_lti_frame")
     page = client.get("/launched/", headers={"Sec-Fetch-Dest": "iframe"})
     assert page.status_code == 403
     assert 'href="https://lms.example" target="_top"' in page.content.decode()

@@ -58,7 +58,13 @@ class FormReader(HTMLParser):
 
 
 def test_what_is_offered():
-    assert set(lti_provider.testing.__all__) == {"PROFILES", "FakeLms", "LmsServer", "sign_launch"}
+    assert set(lti_provider.testing.__all__) == {
+        "PROFILES",
+        "FakeLms",
+        "LmsServer",
+        "get_framed_session",
+        "sign_launch",
+    }
 
 
 # Signing

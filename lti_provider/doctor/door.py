@@ -91,7 +91,7 @@ def examine_door(door: FrontDoor, sessions: list[str]) -> Iterator[Finding]:
             yield _explain_silence(door, problem)
             return
         finally:
-            name = settings.SESSION_COOKIE_NAME
+            name = frames.get_session_cookie(framed=framed)
             sessions += [kept.value for kept in browser.jar.values() if kept.name == name]
 
 
@@ -195,7 +195,7 @@ class _LaunchExamination:
         raise Stopped(self._explain_failure(entered))
 
     def _examine_session(self, entered: Answer) -> Iterator[Finding]:
-        name = settings.SESSION_COOKIE_NAME
+        name = frames.get_session_cookie(framed=self.browser.framed)
         cookie = entered.cookies.get(name)
         if cookie is None:
             text = f"Signing in sets no cookie {name}."

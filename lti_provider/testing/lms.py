@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.test import Client
 from django.urls import reverse
 
+from lti_provider import frames
 from lti_provider.lti11 import sign_launch
 from lti_provider.models import LtiConsumer
 from lti_provider.testing.profiles import PROFILES
@@ -79,6 +83,13 @@ class FakeLms:
         while response.status_code in (301, 302, 303):
             response = client.get(response["Location"], headers=navigation(framed=framed))
         return response
+
+
+def get_framed_session(client: Client) -> SessionBase:
+    """The session of what ``client`` launched in frames; ``client.session`` is a window's."""
+    cookie = client.cookies.get(frames.get_session_cookie(framed=True))
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    return store(cookie.value if cookie else None)
 
 
 def launch_path(path: str | None = None) -> str:

@@ -104,7 +104,7 @@ class EnterView(HandleView):
 
 def is_somebody_else(request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> bool:
     """Whether this browser is signed in as a different person, who would have to be asked."""
-    # A framed jar has only sessions of launches, unless the browser ignores Partitioned.
+    # A frame has a launch's session, unless it is the window's too or somebody signed in there.
     if not request.user.is_authenticated or (framed and sessions.has_launches(request)):
         return False
     return launch.lti_user is None or launch.lti_user.user_id != request.user.pk
@@ -168,7 +168,7 @@ def _redirect_to_content(
 ) -> HttpResponseBase:
     response = SeeOther(sessions.get_page_url(launch))
     if framed:
-        frames.FrameMarker.from_launch(launch).set_cookie(request, response)
+        frames.keep_frame_marked(request, response, launch)
     if launch.locale and (framed or settings.LANGUAGE_COOKIE_NAME not in request.COOKIES):
         response.set_cookie(
             settings.LANGUAGE_COOKIE_NAME,

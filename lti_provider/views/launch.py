@@ -113,7 +113,7 @@ class LaunchView(LaunchUrlView):
         at once. Called in the transaction that stores the launch: what is refused here was never
         launched. Raises LaunchRefused.
         """
-        if self._is_frame_known():
+        if frames.is_known(self.request, self.consumer):
             known = cast("LtiLaunch", LtiLaunch.objects.with_handle(launch.handle))
             if may_enter_at_once(self.request, known):
                 self.entered = known
@@ -246,12 +246,6 @@ class LaunchView(LaunchUrlView):
                 _("The launch's target is not under the consumer's own launch targets.")
             )
         return url
-
-    def _is_frame_known(self) -> bool:
-        if not frames.may_be_framed(self.request) or frames.may_be_top_level(self.request):
-            return False
-        marker = frames.FrameMarker.read(self.request)
-        return marker is not None and marker.consumer == str(self.consumer.pk)
 
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.auth.models import User
 
 from lti_provider.models import LtiLaunch
 from tests.browser.conftest import Lms
@@ -11,15 +12,22 @@ from tests.browser.firefox import Firefox
 
 pytestmark = pytest.mark.browser
 
-DEFAULT, NO_CROSS_SITE_COOKIES = 5, 1
+ALL_COOKIES, NO_CROSS_SITE_COOKIES, DEFAULT = 0, 1, 5
 
 
-def start(tmp_path_factory: pytest.TempPathFactory, cookie_behavior: int) -> Firefox:
+def start(
+    tmp_path_factory: pytest.TempPathFactory, cookie_behavior: int, *, partitions: bool = True
+) -> Firefox:
     executable = shutil.which("firefox-esr") or shutil.which("firefox")
     if executable is None:
         pytest.skip("No Firefox was found on PATH; on Debian: apt-get install firefox-esr")
     profile = tmp_path_factory.mktemp("firefox")
-    return Firefox(executable, profile, network__cookie__cookieBehavior=cookie_behavior)
+    return Firefox(
+        executable,
+        profile,
+        network__cookie__cookieBehavior=cookie_behavior,
+        network__cookie__CHIPS__enabled=partitions,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,20 @@ def strict_firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox
     """A Firefox that blocks all cross-site cookies, partitioned ones too."""
     with start(tmp_path_factory, NO_CROSS_SITE_COOKIES) as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def one_jar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """A Firefox that keeps third-party cookies and has never heard of Partitioned."""
+    with start(tmp_path_factory, ALL_COOKIES, partitions=False) as browser:
+        yield browser
+
+
+@pytest.fixture
+def old_firefox(one_jar: Firefox, lms: Lms) -> Firefox:
+    one_jar.open(f"{lms.tool}/content/")
+    one_jar("WebDriver:DeleteAllCookies")
+    return one_jar
 
 
 def test_forms_and_messages_work_in_a_frame_of_firefox(firefox: Firefox, lms: Lms) -> None:
@@ -65,3 +87,88 @@ def test_without_cookies_in_frames_firefox_goes_on_in_a_window(
     strict_firefox.enter_new_window()
     assert strict_firefox.text("#person") == lms.fake.fields["user_id"]
     assert LtiLaunch.objects.count() == 1
+
+
+def sign_in(firefox: Firefox, lms: Lms, user: User) -> None:
+    firefox.open(f"{lms.tool}/accounts/login/?next=/content/quiz/")
+    firefox.type("[name=username]", user.username)
+    firefox.type("[name=password]", "secret")
+    firefox.click("[type=submit]")
+    assert firefox.text("#launch") == ""
+    assert firefox.text("#user") == user.username
+
+
+def open_course(firefox: Firefox, lms: Lms) -> str:
+    firefox.open(lms.course())
+    firefox.enter_frame()
+    assert firefox.text("#person") == lms.fake.fields["user_id"]
+    return firefox.text("#user")
+
+
+def count(firefox: Firefox) -> str:
+    """A request by a script of the page, which counts in the session."""
+    firefox.run("document.getElementById('counted').value = ''")
+    firefox.click("#script")
+    firefox.find("#counted:not(:empty)")
+    return firefox.text("#counted")
+
+
+def test_a_launch_leaves_the_tabs_session_alone_where_frame_and_tab_share_cookies(
+    old_firefox: Firefox, lms: Lms, alice: User, settings
+) -> None:
+    settings.LOGOUT_REDIRECT_URL = "/content/quiz/"
+    own, launched = f"{lms.tool}/content/quiz/", lms.course()
+    sign_in(old_firefox, lms, alice)
+    assert [count(old_firefox), count(old_firefox)] == ["1", "2"]
+    learner = open_course(old_firefox, lms)
+    assert learner.startswith("lti-")
+    assert [count(old_firefox), count(old_firefox)] == ["1", "2"]
+    old_firefox.open(own)
+    assert old_firefox.text("#user") == "alice"
+    assert count(old_firefox) == "3"
+
+    content = f"{own}?lti_launch={LtiLaunch.objects.get().pk}"
+    old_firefox.open(content)
+    assert old_firefox.text("#launch") == ""
+    old_firefox.open(lms.server.add_frame(content))
+    old_firefox.enter_frame()
+    assert old_firefox.text("#user") == learner
+    assert count(old_firefox) == "3"
+
+    old_firefox.click("#logout button")
+    old_firefox.find("#user:empty")
+    old_firefox.open(own)
+    assert old_firefox.text("#user") == "alice"
+    assert open_course(old_firefox, lms) == learner
+    old_firefox.open(own)
+    old_firefox.click("#logout button")
+    old_firefox.find("#user:empty")
+    old_firefox.open(launched)
+    old_firefox.enter_frame()
+    assert old_firefox.text("#user") == learner
+
+
+def test_a_launched_session_does_not_come_to_a_tab_that_shares_cookies(
+    old_firefox: Firefox, lms: Lms, alice: User
+) -> None:
+    learner = open_course(old_firefox, lms)
+    assert count(old_firefox) == "1"
+    launch = LtiLaunch.objects.get().pk
+    old_firefox.open(f"{lms.tool}/content/quiz/?lti_launch={launch}")
+    assert old_firefox.text("#user") == ""
+    assert old_firefox.text("#launch") == ""
+    assert [count(old_firefox), count(old_firefox)] == ["1", "2"]
+    sign_in(old_firefox, lms, alice)
+    old_firefox.open(lms.server.add_frame(f"{lms.tool}/content/quiz/"))
+    old_firefox.enter_frame()
+    assert old_firefox.text("#user") == learner
+    assert count(old_firefox) == "2"
+
+
+def test_a_stranger_cannot_show_a_session_where_frame_and_tab_share_cookies(
+    old_firefox: Firefox, lms: Lms, other_lms: Lms, alice: User
+) -> None:
+    sign_in(old_firefox, lms, alice)
+    open_course(old_firefox, lms)
+    old_firefox.open(other_lms.server.add_frame(f"{lms.tool}/content/quiz/"))
+    assert old_firefox.address_in_frame().startswith("about:neterror?e=cspBlocked")

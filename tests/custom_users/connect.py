@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
     from lti_provider.models import LtiUser
     from lti_provider.testing import PROFILES, FakeLms
-    from tests.connecting import Course, Window
+    from tests.connecting import Course, Window, session_of
 
     call_command("migrate", verbosity=0)
     model = get_user_model()
@@ -36,9 +36,9 @@ if __name__ == "__main__":
             report[match] = [content.content.decode(), str(connected.user.pk) == str(user.pk)]
             course.frame.get("/content/")
             connected.disconnect("person", user, None)
-            report[match].append("_auth_user_id" in course.frame.session)
+            report[match].append("_auth_user_id" in session_of(course.frame))
             course.frame.get("/lti/connections/")
-            report[match].append("_auth_user_id" in course.frame.session)
+            report[match].append("_auth_user_id" in session_of(course.frame))
         else:
             report[match] = page.status_code
     json.dump(report, sys.stdout)
