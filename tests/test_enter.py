@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from lti_provider.models import LtiLaunch, LtiUser
 from lti_provider.signals import launch_refused, user_launched
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, get_framed_session
 from lti_provider.testing.lms import navigation
 from tests.connecting import FRAMED_SESSION, session_of
 

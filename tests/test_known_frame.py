@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.core.signing import dumps
 from django.test import Client
 
-from lti_provider.frames import MARKER_COOKIE
+from lti_provider.frames import MARKER_COOKIE, get_session_cookie
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiUser
 from lti_provider.models.digest import digest
 from lti_provider.testing import FakeLms, get_framed_session
@@ -104,27 +104,30 @@ def test_the_marker_of_another_consumer_opens_nothing(lms, frame):
 
 def test_a_marker_that_nobody_of_ours_made_opens_nothing(lms):
     client = Client()
-    genuine = [str(lms.consumer.pk), "https://lms.example", 2**40, "https://lms.example"]
+    genuine = [str(lms.consumer.pk), "https://lms.example", False, 2**40, "https://lms.example"]
     for forged in (dumps(genuine, salt="another"), dumps(genuine, key="theirs"), "text", ":"):
         client.cookies[MARKER_COOKIE] = forged
         assert goes_to_enter(lms.post(client, "/content/", framed=True))
 
 
-def test_the_persons_own_session_in_the_frame_is_not_replaced_unasked(lms, frame):
-    # A browser that ignores Partitioned has one jar for all.
+def test_a_frame_where_somebody_signed_in_by_themselves_is_not_replaced_unasked(lms, frame):
     ada = get_user_model().objects.create_user("ada", password="secret")
-    frame.cookies.pop("sessionid", None)
-    for name in [name for name in frame.cookies if "session" in name]:
-        del frame.cookies[name]
-    marker = frame.cookies[MARKER_COOKIE].value
-    frame.force_login(ada)
-    frame.cookies[MARKER_COOKIE] = marker
+    own = Client()
+    own.force_login(ada)
+    frame.cookies[get_session_cookie(framed=True)] = own.session.session_key
     answer = lms.post(frame, "/content/", framed=True)
 
-    if goes_to_enter(answer):
-        asked = frame.get(answer["Location"], headers=navigation(framed=True))
-        assert asked.status_code == 200
+    assert goes_to_enter(answer)
+    asked = frame.get(answer["Location"], headers=navigation(framed=True))
+    assert asked.status_code == 200
     assert get_framed_session(frame)["_auth_user_id"] == str(ada.pk)
+
+
+def test_an_lms_that_has_become_one_of_this_site_is_found_out_anew(lms, frame):
+    body = urlencode(lms.sign("/content/"))
+    headers = {**navigation(framed=True), "Sec-Fetch-Site": "same-site"}
+    answer = frame.post("/lti/launch/content/", body, content_type=FORM, headers=headers)
+    assert goes_to_enter(answer)
 
 
 def test_who_has_to_connect_an_account_is_asked_first(lms, frame):

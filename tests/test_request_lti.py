@@ -28,7 +28,7 @@ def plain(request: HttpRequest, page: str = "") -> HttpResponse:
 
 
 def told(lti: CurrentLaunch) -> HttpResponse:
-    return HttpResponse(lti.message.resource_link_id if lti else "no launch")
+    return HttpResponse(lti.message.resource_link.id if lti else "no launch")
 
 
 def tell(request, page: str = "") -> HttpResponse:
@@ -434,7 +434,7 @@ def test_without_a_launch_it_says_nothing_and_does_nothing(client):
     lti = client.get("/plain/").wsgi_request.lti
     assert not lti
     assert {name: getattr(lti, name) for name in NOTHING} == NOTHING
-    assert (lti.person.user_id, lti.person.full_name, lti.message.resource_link_id) == ("", "", "")
+    assert (lti.person.user_id, lti.person.full_name, lti.message.resource_link.id) == ("", "", "")
     assert not lti.has_role(Role.LEARNER)
     assert [lti.submit_score(1), lti.delete_score(), lti.read_score()] == [None, None, None]
 
