@@ -34,7 +34,7 @@ if __name__ == "__main__":
         ),
         "refused": list(LtiLaunch.objects.refused().values_list("refusal_code", flat=True)),
         "people": sorted(known),
-        "waiting": list(LtiResult.objects.pending().values_list("score", flat=True)),
+        "waiting": [result.score for result in LtiResult.objects.pending()],
     }
     with Gradebook() as gradebook:
         LtiConsumer.objects.update(service_networks="127.0.0.0/8")
