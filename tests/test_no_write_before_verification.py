@@ -130,7 +130,7 @@ def test_a_verified_launch_is_one_insert(post, settings):
     settings.LTI_PROVIDER_DEFAULT_TARGET = "/content/"
     LtiConsumer.objects.create(
         consumer_name="LMS", consumer_key="known", consumer_secret="secret", guid_policy="record",
-        instance_guid="known already", secret_used_at=timezone.now(),
+        instance_guid="known already", secret_used_at=timezone.now(), service_hosts="lms.example",
     )  # fmt: skip
 
     request = RequestFactory().post("/lti/launch/", urlencode(signed()), content_type=FORM)
