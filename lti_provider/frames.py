@@ -369,9 +369,12 @@ class _RecordingRequest(HttpRequest):
     # reach: when Django calls ``process_view``, it has taken the view out of the match.
     @resolver_match.setter
     def resolver_match(self, match: ResolverMatch | None) -> None:
-        if match is not None:
-            match.func = _record_framing_refusals(match.func)
-        vars(self)["resolver_match"] = match
+        vars(self)["resolver_match"] = match and _wrap_view(match)
+
+
+def _wrap_view(match: ResolverMatch) -> ResolverMatch:
+    match.func = _record_framing_refusals(match.func)
+    return match
 
 
 @cache
