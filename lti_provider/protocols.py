@@ -1,4 +1,4 @@
-"""Which dialect of LTI a launch or a grade speaks: launches and grades know the wings by it only."""
+"""Which dialect of LTI a launch or a grade speaks: both reach the wings through here only."""
 
 from __future__ import annotations
 
