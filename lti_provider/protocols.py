@@ -1,4 +1,4 @@
-"""Which dialect of LTI a request or a grade speaks: the only room that knows the wings."""
+"""Which dialect of LTI a launch or a grade speaks: both reach the wings through here only."""
 
 from __future__ import annotations
 

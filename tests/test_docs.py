@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import importlib
 import re
 import subprocess
@@ -17,6 +18,7 @@ from lti_provider.checks import check_settings
 from lti_provider.conf import PREFIX, SETTINGS
 from lti_provider.current_launch import CurrentLaunch
 from lti_provider.exceptions import LaunchRefused, ReturnableRefusal
+from lti_provider.message import GradeService, LaunchMessage
 from lti_provider.models import LtiConsumer
 from lti_provider.testing import PROFILES
 
@@ -131,6 +133,24 @@ def test_what_request_lti_is_said_to_offer_is_there():
     offered = re.findall(r"request\.lti\.(\w+)", MANUAL)
     assert offered
     assert [name for name in offered if not hasattr(CurrentLaunch, name)] == []
+
+
+def test_every_noun_of_a_message_is_documented():
+    documented = {name.strip("`"): said for name, said in rows("What the message holds")}
+    assert documented.keys() == {noun.name for noun in dataclasses.fields(LaunchMessage)}
+    message = LaunchMessage(grade_service=GradeService())
+    nouns = {name: getattr(message, name) for name in documented}
+    parts = {
+        (name, part.name)
+        for name, noun in nouns.items()
+        if dataclasses.is_dataclass(noun)
+        for part in dataclasses.fields(noun)
+    }
+    never_stored = {("person", "sis_id")}
+    assert never_stored < parts
+    assert {(name, part) for name, part in parts if f"`{part}`" not in documented[name]} == (
+        never_stored
+    )
 
 
 def test_every_profile_is_named():

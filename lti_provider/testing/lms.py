@@ -62,7 +62,7 @@ class FakeLms:
         framed: bool = False,
         **changes: Any,
     ) -> Any:
-        """Post a launch; the answer is a redirect to ``enter``, or a refusal."""
+        """Post a launch; the answer is a redirect to the page or to ``enter``, or a refusal."""
         return client.post(
             launch_path(path),
             urlencode(self.sign(path, **changes)),

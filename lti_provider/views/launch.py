@@ -111,7 +111,7 @@ class LaunchView(LaunchUrlView):
 
         A frame that brings our marker of the same consumer keeps our cookies, so it is signed in
         at once. Called in the transaction that stores the launch: what is refused here was never
-        launched. Raises LaunchRefused.
+        launched. An override refuses before it calls this one. Raises LaunchRefused.
         """
         if frames.is_known(self.request, self.consumer):
             known = cast("LtiLaunch", LtiLaunch.objects.with_handle(launch.handle))
