@@ -12,7 +12,9 @@ from django.urls import path
 from django.utils import timezone
 
 from lti_provider.exceptions import LaunchRefused, ReturnableRefusal, VerifiedLaunchRefused
+from lti_provider.frames import MARKER_COOKIE
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, LtiUser
+from lti_provider.signals import user_launched
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 from lti_provider.views import LaunchView
@@ -149,3 +151,60 @@ def test_who_is_refused_in_a_known_frame_teaches_nothing(lms):
 
     assert LtiLaunch.objects.refused().get().refusal_code == "user_inactive"
     assert stored() == before
+
+
+class ClosedCourse(ReturnableRefusal):
+    code = "closed_course"
+
+
+@pytest.fixture
+def refusing_receiver():
+    """A site's code that refuses when the person is signed in already."""
+
+    def refuse(**told: Any) -> None:
+        raise ClosedCourse
+
+    user_launched.connect(refuse)
+    yield
+    user_launched.disconnect(refuse)
+
+
+ENGINES = ["db", "cache", "cached_db", "signed_cookies"]
+
+
+def assert_nobody_is_signed_in(browser: Client, answer: Any, *, framed: bool) -> None:
+    assert "lti_errorlog=" in answer["Location"]
+    assert not [name for name in answer.cookies if name.startswith("sessionid")]
+    page = browser.get("/content/", headers=navigation(framed=framed))
+    assert page.content.decode() == "content/ for AnonymousUser"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("where", ["full/", "launch/content/"])
+def test_who_is_refused_after_the_sign_in_in_a_known_frame_is_not_signed_in(
+    lms, settings, engine, where, request
+):
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.LTI_PROVIDER_DEFAULT_TARGET = "/content/"
+    marked = Client()
+    lms.launch(marked, "/content/", framed=True)
+    frame = Client()
+    frame.cookies[MARKER_COOKIE] = marked.cookies[MARKER_COOKIE].value
+    if where != "full/":
+        request.getfixturevalue("refusing_receiver")
+    answer = post(lms, where, client=frame)
+
+    assert_nobody_is_signed_in(frame, answer, framed=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("framed", [True, False])
+def test_who_is_refused_after_the_sign_in_at_enter_is_not_signed_in(
+    lms, settings, engine, framed, refusing_receiver
+):
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    browser = Client()
+    url = lms.post(browser, "/content/", framed=framed)["Location"]
+    answer = browser.get(url, headers=navigation(framed=framed))
+
+    assert_nobody_is_signed_in(browser, answer, framed=framed)

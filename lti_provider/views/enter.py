@@ -29,6 +29,7 @@ from lti_provider.models.commit import commit
 from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
+from lti_provider.views.attempt import undo_if_refused
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.refusal import SeeOther
 
@@ -67,7 +68,7 @@ class EnterView(HandleView):
         return self._enter(request, launch, framed=self._is_framed(request, handle))
 
     def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
-        with commit(router.db_for_write(LtiLaunch)):
+        with undo_if_refused(request), commit(router.db_for_write(LtiLaunch)):
             response = enter(request, launch, framed=framed)
         log_launch(launch)
         frames.unbind_handle(request, response, request.path)

@@ -6,8 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from copy import copy, deepcopy
-from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
@@ -26,6 +24,7 @@ from django.http.response import HttpResponseBase
 from lti_provider.exceptions import SiteUnavailable
 from lti_provider.pages import render_page
 from lti_provider.signals import is_from_site
+from lti_provider.views.attempt import Before
 from lti_provider.views.decorated import DecoratedView
 from lti_provider.views.refusal import refuse
 
@@ -58,7 +57,7 @@ def answer_outages(method: Method) -> Method:
         view: DecoratedView, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         attempt = partial(method, view, request, *args, **kwargs)
-        before = _Before.from_request(request)
+        before = Before.from_request(request)
         try:
             return attempt()
         except (Error, UpdateError) as error:
@@ -74,44 +73,6 @@ def answer_outages(method: Method) -> Method:
             return _give_up(view, request, error)
 
     return cast("Method", answer)
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What an attempt changes of a request, as it was before it."""
-
-    known: dict[str, Callable[[], Any]]
-    queued: tuple[Any, ...]
-
-    @classmethod
-    def from_request(cls, request: HttpRequest) -> _Before:
-        session, user = (vars(request).get(name) for name in ("session", "user"))
-        known: dict[str, Callable[[], Any]] = {"user": lambda: user}
-        if session is not None and session.modified:
-            known["session"] = partial(_copy_session, _copy_session(session))
-        elif session is not None:
-            session_class: Any = type(session)
-            known["session"] = partial(session_class, session.session_key)
-        return cls(known, tuple(getattr(_get_messages(request), "_queued_messages", ())))
-
-    def restore(self, request: HttpRequest) -> None:
-        vars(request).update({name: make() for name, make in self.known.items()})
-        if (messages := _get_messages(request)) is not None:
-            messages._queued_messages = [*self.queued]
-        # Signing in asks for a new cookie, and this answer sets none.
-        request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
-
-
-def _copy_session(session: Any) -> Any:
-    # Not what a backend holds besides, such as its cache.
-    copied = copy(session)
-    copied._session_cache = deepcopy(session._session)
-    return copied
-
-
-def _get_messages(request: HttpRequest) -> Any:
-    # Where django.contrib.messages keeps what the response will store.
-    return vars(request).get("_messages")
 
 
 def _may_pass(error: Exception) -> bool:
