@@ -17,13 +17,12 @@ from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQuerySet
 from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.join import DigestJoin
 from lti_provider.origins import get_host, is_path, normalize_origin
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
-
-    from lti_provider.models.installation import LtiInstallation
 
 logger = logging.getLogger("lti_provider")
 
@@ -231,7 +230,7 @@ class LtiConsumer(Lti11Credentials):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     installation = DigestJoin(
-        "LtiInstallation",
+        LtiInstallation,
         from_fields=("id", "instance_guid_digest"),
         to_fields=("lti_consumer", "guid_digest"),
         related_name="+",
