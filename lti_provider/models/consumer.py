@@ -16,9 +16,8 @@ from lti_provider.conf import conf
 from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQuerySet
-from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
 from lti_provider.models.installation import LtiInstallation
-from lti_provider.models.join import DigestJoin
 from lti_provider.origins import get_host, is_path, normalize_origin
 
 if TYPE_CHECKING:
