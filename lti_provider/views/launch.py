@@ -34,7 +34,7 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, VerifiedLaunch
-from lti_provider.models.commit import commit
+from lti_provider.models.primary import commit
 from lti_provider.origins import add_query, get_host, is_under
 from lti_provider.signals import is_from_site
 from lti_provider.views.cartridge import LaunchUrlView
