@@ -17,7 +17,6 @@ from django.utils.module_loading import import_string
 
 from lti_provider.backends import LtiBackend
 from lti_provider.conf import SETTINGS, given_settings
-from lti_provider.lti11.cartridge import PRIVACY_LEVELS
 from lti_provider.middleware import LtiFrameMiddleware
 from lti_provider.models.secret import encrypt
 from lti_provider.origins import is_path
@@ -31,6 +30,7 @@ _CSP_MIDDLEWARE = (
     "csp.middleware.CSPMiddleware",
 )
 _HOST_PREFIX = "__Host-"
+_PRIVACY_LEVELS = ("anonymous", "email_only", "name_only", "public")
 
 
 def _is_count(value: Any) -> bool:
@@ -93,7 +93,7 @@ _CARTRIDGE_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "icon": (_is_text, "a URL, or a path of this site"),
     "tool_id": (_is_text, "text"),
     "custom": (_is_dict_of_text, "a dict of text by parameter name"),
-    "privacy_level": (PRIVACY_LEVELS.__contains__, f"one of {', '.join(PRIVACY_LEVELS)}"),
+    "privacy_level": (_PRIVACY_LEVELS.__contains__, f"one of {', '.join(_PRIVACY_LEVELS)}"),
     "placements": (_is_placements, "a dict of options, each a dict of text, by placement"),
 }
 _NEW_KEY = (

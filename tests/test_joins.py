@@ -4,7 +4,7 @@ from django.db.models import Model
 from django.test import Client
 
 from lti_provider.models import LtiLaunch, LtiResult
-from lti_provider.models.join import DigestJoin
+from lti_provider.models.digest import DigestJoin
 from lti_provider.testing import FakeLms
 
 pytestmark = pytest.mark.django_db

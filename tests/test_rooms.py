@@ -1,5 +1,6 @@
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ TRANSACTIONS = {
 HARMLESS = {"ssl.CERT_NONE", "ssl.SSLContext", "ssl.create_default_context"}
 NAMELESS = {"utils", "helpers", "mixins", "constants", "common"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = {module: module.read_text() for module in MODULES}
+#: Who knows the wing: the seam, pages about its credentials and files, what launches and imitates.
+DOORS_TO_LTI11 = {
+    *("protocols.py", "views/cartridge.py", "admin/setup.py"),
+    *("doctor/door.py", "testing/__init__.py", "testing/lms.py"),
+}
 
 
 def room_of(module: Path) -> str:
@@ -64,6 +71,40 @@ def imported_rooms(module: Path, source: str) -> set[str]:
 def forbidden_rooms(module: Path, source: str) -> set[str]:
     row = ROW_OF[room_of(module)]
     return {room for room in imported_rooms(module, source) if ROW_OF[room] >= row}
+
+
+def find_module(name: str) -> Path | None:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((each for each in candidates if each in SOURCES), None)
+
+
+def imported_modules(module: Path, source: str) -> set[Path]:
+    # A name that is not a module is a name in one.
+    found = {
+        find_module(name) or find_module(name.rpartition(".")[0])
+        for name in imported(module, source)
+        if name.startswith("lti_provider.")
+    }
+    return {each for each in found if each is not None} - {module}
+
+
+def order_modules(sources: dict[Path, str]) -> list[Path]:
+    graph = {module: imported_modules(module, source) for module, source in sources.items()}
+    return list(TopologicalSorter(graph).static_order())
+
+
+def imports_lti11(module: Path, source: str) -> bool:
+    return room_of(module) != "lti11" and "lti11" in imported_rooms(module, source)
+
+
+def only_re_exports(source: str) -> bool:
+    return all(
+        isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("__"))
+        for node in ast.parse(source).body
+    )
 
 
 def settings_read(source: str) -> set[str]:
@@ -113,6 +154,20 @@ def test_a_room_imports_only_from_rooms_above_it(module: Path) -> None:
         assert not forbidden_rooms(module, module.read_text())
 
 
+def test_modules_import_one_way_within_a_room_too() -> None:
+    assert len(order_modules(SOURCES)) == len(MODULES)
+
+
+def test_a_package_itself_only_says_what_it_offers() -> None:
+    packages = (module for module in MODULES if module.name == "__init__.py")
+    assert not [package for package in packages if not only_re_exports(SOURCES[package])]
+
+
+def test_all_but_a_few_ask_protocols_and_not_the_wing() -> None:
+    found = {module for module, source in SOURCES.items() if imports_lti11(module, source)}
+    assert {str(module.relative_to(PACKAGE)) for module in found} == DOORS_TO_LTI11
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_lti11_and_testing_know_the_protocol_library(module: Path) -> None:
     uses_oauthlib = any(
@@ -156,6 +211,44 @@ def test_every_module_is_named_for_what_it_does() -> None:
 )
 def test_an_import_against_the_direction_is_seen(line: str) -> None:
     assert forbidden_rooms(PACKAGE / "models" / "consumer.py", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lti_provider.models.launch import LtiLaunch",
+        "from lti_provider.models import LtiLaunch",
+        "from lti_provider.models import launch",
+        "import lti_provider.models.launch",
+        "from .launch import LtiLaunch",
+        "from . import LtiLaunch",
+        "if TYPE_CHECKING:\n    from lti_provider.models.launch import LtiLaunch",
+        "def late():\n    from lti_provider.models.launch import LtiLaunch",
+    ],
+)
+def test_a_cycle_within_a_room_is_seen(line: str) -> None:
+    with pytest.raises(CycleError):
+        order_modules({**SOURCES, PACKAGE / "models" / "context.py": line})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lti_provider.lti11.signature import sign",
+        "from lti_provider import lti11",
+        "from .. import lti11",
+        "def late():\n    import lti_provider.lti11.outcomes",
+    ],
+)
+def test_a_way_round_protocols_is_seen(line: str) -> None:
+    assert imports_lti11(PACKAGE / "views" / "launch.py", line)
+
+
+@pytest.mark.parametrize(
+    "line", ["def get(): ...", "class View: ...", "NAMES = []", "if True: ...", "get_names()"]
+)
+def test_a_package_that_does_something_is_seen(line: str) -> None:
+    assert not only_re_exports(f'"""Views."""\n\n{line}')
 
 
 @pytest.mark.parametrize(

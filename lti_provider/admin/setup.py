@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
-from lti_provider.lti11.trial_launch import ROLES, TRY_IT, TrialLaunch, find_target
+from lti_provider.lti11.trial_launch import ROLES, TRY_IT, TrialLaunch
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.pages import render_page
@@ -89,9 +89,8 @@ class ConsumerSetup:
         consumer = self._get_consumer(request, object_id)
         if not self.admin.has_view_permission(request, consumer):
             raise PermissionDenied
-        return self._render_setup(
-            request, consumer, TryForm(initial={"target": find_target(consumer)})
-        )
+        form = TryForm(initial={"target": consumer.get_first_target()})
+        return self._render_setup(request, consumer, form)
 
     @sensitive_variables()
     def try_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -11,7 +11,6 @@ from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
 
 MEDIA_TYPE = "application/xml"
-PRIVACY_LEVELS = ("anonymous", "email_only", "name_only", "public")
 CANVAS = "canvas.instructure.com"
 
 _CC = "http://www.imsglobal.org/xsd/imslticc_v1p0"

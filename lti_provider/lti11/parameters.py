@@ -15,7 +15,6 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
-from lti_provider.lti11.roles import parse_roles
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
     RETURN_URL_LENGTH,
@@ -26,6 +25,8 @@ from lti_provider.message import (
     Person,
     Presentation,
     ResourceLink,
+    Role,
+    RoleNamespace,
 )
 from lti_provider.models import LtiResult
 from lti_provider.origins import is_http_url
@@ -52,6 +53,54 @@ _EXTENSIONS = re.compile(r"ext_(lms|outcome_\w+)")
 # `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
 _UNRESOLVED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
 _PIXELS = re.compile(r"[0-9]{1,5}")
+
+# Roles (LTI 1.1 appendix A).
+_URNS = {
+    RoleNamespace.CONTEXT: "urn:lti:role:ims/lis/",
+    RoleNamespace.INSTITUTION: "urn:lti:instrole:ims/lis/",
+    RoleNamespace.SYSTEM: "urn:lti:sysrole:ims/lis/",
+}
+_HANDLES = {
+    RoleNamespace.CONTEXT: (
+        "Learner",
+        "Instructor",
+        "ContentDeveloper",
+        "Member",
+        "Manager",
+        "Mentor",
+        "Administrator",
+        "TeachingAssistant",
+    ),
+    RoleNamespace.INSTITUTION: (
+        "Student",
+        "Faculty",
+        "Member",
+        "Learner",
+        "Instructor",
+        "Mentor",
+        "Staff",
+        "Alumni",
+        "ProspectiveStudent",
+        "Guest",
+        "Other",
+        "Administrator",
+        "Observer",
+    ),
+    RoleNamespace.SYSTEM: (
+        "SysAdmin",
+        "SysSupport",
+        "Creator",
+        "AccountAdmin",
+        "User",
+        "Administrator",
+        "None",
+    ),
+}
+_CANONICAL = {
+    (namespace, handle.lower()): handle
+    for namespace, handles in _HANDLES.items()
+    for handle in handles
+}
 
 _EMPTY_LINK = _(
     "The LMS sent resource_link_id, but empty, as D2L did in 2014: LTI requires it, and without it "
@@ -146,7 +195,7 @@ def read_message(pairs: Pairs) -> LaunchMessage:
     sent = _Sent(reversed(pairs))
     return LaunchMessage(
         person=_read_person(sent),
-        roles=parse_roles(sent["roles"]),
+        roles=_parse_roles(sent["roles"]),
         context=Context(
             id=sent["context_id"],
             title=sent["context_title"],
@@ -220,6 +269,29 @@ def _read_person(sent: _Sent) -> Person:
         email=sent["lis_person_contact_email_primary"].strip(),
         sis_id=sent["lis_person_sourcedid"],
     )
+
+
+def _parse_roles(text: str) -> frozenset[Role]:
+    # Entries with commas between them, in whatever case.
+    entries = (entry.strip() for entry in text.split(","))
+    return frozenset(_parse_role(entry) for entry in entries if entry)
+
+
+def _parse_role(text: str) -> Role:
+    # An unknown one is kept and equals none of Role's constants.
+    for namespace, urn in _URNS.items():
+        if text[: len(urn)].lower() == urn:
+            return _build_role(namespace, text[len(urn) :])
+    bare = text.partition("/")[0].lower()
+    for namespace in _HANDLES:
+        if (namespace, bare) in _CANONICAL:
+            return _build_role(namespace, text)
+    return Role(RoleNamespace.UNKNOWN, text)
+
+
+def _build_role(namespace: RoleNamespace, path: str) -> Role:
+    name, _slash, sub_role = path.partition("/")
+    return Role(namespace, _CANONICAL.get((namespace, name.lower()), name), sub_role)
 
 
 def _read_grade_service(sent: _Sent) -> GradeService | None:

@@ -95,18 +95,6 @@ class TrialLaunch:
         )
 
 
-def find_target(consumer: LtiConsumer | None) -> str:
-    """A path to launch: the consumer's first, else the first launchable one.
-
-    Blank for the default target, or if there is nothing to launch.
-    """
-    if consumer is not None and consumer.launch_target_list:
-        return consumer.launch_target_list[0]
-    if conf.default_target is None and conf.launchable_paths:
-        return conf.launchable_paths[0]
-    return ""
-
-
 def is_trial_launch(consumer: LtiConsumer, message: LaunchMessage) -> bool:
     """Whether this site launched itself, which says nothing about the LMS."""
     user_id = message.person.user_id

@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 import lti_provider.models.consumer
 import lti_provider.models.credentials
-import lti_provider.models.join
+import lti_provider.models.digest
 import lti_provider.models.secret
 
 
@@ -394,7 +394,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="lticonsumer",
             name="installation",
-            field=lti_provider.models.join.DigestJoin(
+            field=lti_provider.models.digest.DigestJoin(
                 blank=True,
                 editable=False,
                 from_fields=("id", "instance_guid_digest"),
@@ -720,7 +720,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "resource_link",
-                    lti_provider.models.join.DigestJoin(
+                    lti_provider.models.digest.DigestJoin(
                         blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "link_digest"),
@@ -733,7 +733,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "lti_user",
-                    lti_provider.models.join.DigestJoin(
+                    lti_provider.models.digest.DigestJoin(
                         blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "user_digest"),
@@ -849,7 +849,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "resource_link",
-                    lti_provider.models.join.DigestJoin(
+                    lti_provider.models.digest.DigestJoin(
                         blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "link_digest"),
@@ -862,7 +862,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "result",
-                    lti_provider.models.join.DigestJoin(
+                    lti_provider.models.digest.DigestJoin(
                         blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "user_digest", "link_digest"),
@@ -875,7 +875,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "lti_user",
-                    lti_provider.models.join.DigestJoin(
+                    lti_provider.models.digest.DigestJoin(
                         blank=True,
                         editable=False,
                         from_fields=("lti_consumer", "user_digest"),

@@ -12,17 +12,16 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from lti_provider.conf import conf
 from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQuerySet
-from lti_provider.models.digest import DIGEST_LENGTH, digest
-from lti_provider.models.join import DigestJoin
+from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
+from lti_provider.models.installation import LtiInstallation
 from lti_provider.origins import get_host, is_path, normalize_origin
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
-
-    from lti_provider.models.installation import LtiInstallation
 
 logger = logging.getLogger("lti_provider")
 
@@ -230,7 +229,7 @@ class LtiConsumer(Lti11Credentials):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     installation = DigestJoin(
-        "LtiInstallation",
+        LtiInstallation,
         from_fields=("id", "instance_guid_digest"),
         to_fields=("lti_consumer", "guid_digest"),
         related_name="+",
@@ -354,6 +353,17 @@ class LtiConsumer(Lti11Credentials):
     def launch_target_list(self) -> tuple[str, ...]:
         """The paths of ``launch_targets``, in order."""
         return tuple(line.strip() for line in self.launch_targets.splitlines() if line.strip())
+
+    def get_first_target(self) -> str:
+        """A path to try: the first launch target, else the first launchable path of the site.
+
+        Blank for the default target, or if there is nothing to launch.
+        """
+        if self.launch_target_list:
+            return self.launch_target_list[0]
+        if conf.default_target is None and conf.launchable_paths:
+            return conf.launchable_paths[0]
+        return ""
 
     @property
     def service_host_list(self) -> tuple[str, ...]:

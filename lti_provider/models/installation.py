@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.message import IDENTIFIER_LENGTH
-from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
@@ -26,7 +25,7 @@ class LtiInstallation(models.Model):
     """
 
     lti_consumer = models.ForeignKey(
-        LtiConsumer,
+        "LtiConsumer",
         on_delete=models.CASCADE,
         related_name="installations",
         db_index=False,

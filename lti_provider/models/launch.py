@@ -18,8 +18,7 @@ from lti_provider.message import LaunchMessage
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
-from lti_provider.models.digest import DIGEST_LENGTH, digest
-from lti_provider.models.join import DigestJoin
+from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.result import LtiResult
 from lti_provider.models.user import LtiUser

@@ -18,8 +18,7 @@ from lti_provider.message import GradeService
 from lti_provider.models.attempt import UNAUTHORIZED, Operation, describe_reason
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink
-from lti_provider.models.digest import DIGEST_LENGTH
-from lti_provider.models.join import DigestJoin
+from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.score import (
     DECIMALS,

@@ -13,11 +13,10 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.exceptions import AlreadyConnected
 from lti_provider.message import IDENTIFIER_LENGTH
-from lti_provider.models.commit import commit
 from lti_provider.models.connection import LtiConnectionEvent
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.digest import DIGEST_LENGTH
-from lti_provider.models.primary import PrimaryQuerySet
+from lti_provider.models.primary import PrimaryQuerySet, commit
 from lti_provider.signals import is_from_site, user_disconnected
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from django.utils.cache import patch_vary_headers
 
 from lti_provider.conf import conf
 from lti_provider.lti11.cartridge import MEDIA_TYPE, Cartridge, Option
+from lti_provider.origins import is_under
 from lti_provider.pages import render_page
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
-from lti_provider.views.target import is_launchable
 
 
 class CartridgeView(DecoratedView):
@@ -29,7 +29,7 @@ class CartridgeView(DecoratedView):
     def get(self, request: HttpRequest, target: str | None = None) -> HttpResponse:
         if target is None:
             path = reverse("lti_provider:launch")
-        elif is_launchable(target):
+        elif is_under(f"/{target}", conf.launchable_paths):
             path = reverse("lti_provider:launch_target", args=[target])
         else:
             raise Http404(f"/{target} is not under LTI_PROVIDER_LAUNCHABLE_PATHS.")

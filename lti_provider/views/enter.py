@@ -25,7 +25,7 @@ from lti_provider.exceptions import (
     UnknownFrameOrigin,
 )
 from lti_provider.models import LtiLaunch, LtiResourceLink, LtiResult
-from lti_provider.models.commit import commit
+from lti_provider.models.primary import commit
 from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in

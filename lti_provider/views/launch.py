@@ -34,7 +34,7 @@ from lti_provider.exceptions import (
 )
 from lti_provider.message import LaunchMessage
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, VerifiedLaunch
-from lti_provider.models.commit import commit
+from lti_provider.models.primary import commit
 from lti_provider.origins import add_query, get_host, is_under
 from lti_provider.signals import is_from_site
 from lti_provider.views.attempt import undo_if_refused
@@ -43,7 +43,6 @@ from lti_provider.views.decorated import R, non_atomic_requests
 from lti_provider.views.enter import enter, log_launch, may_enter_at_once
 from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
-from lti_provider.views.target import is_launchable
 
 _ORIGIN_LENGTH = 255
 # Browsers and proxies cut or refuse longer ones, after the handle is used up.
@@ -150,7 +149,7 @@ class LaunchView(LaunchUrlView):
         return add_query(url, urlencode(self.query)) if self.query else url
 
     def _get_launchable_path(self, target: str) -> str:
-        if not is_launchable(target):
+        if not is_under(f"/{target}", conf.launchable_paths):
             raise TargetNotLaunchable(
                 format_lazy(
                     _("/{path} is not under LTI_PROVIDER_LAUNCHABLE_PATHS."),

@@ -24,7 +24,6 @@ from lti_provider.doctor import (
     examine_door,
     temporary_consumer,
 )
-from lti_provider.lti11.trial_launch import find_target
 from lti_provider.management.consumer import find_consumer
 from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.status import Level
@@ -93,7 +92,7 @@ class Command(BaseCommand):
                 url=options["url"],
                 consumer=consumer,
                 tls=_build_tls_context(options),
-                target=find_target(known) if target is None else target,
+                target=consumer.get_first_target() if target is None else target,
                 timeout=options["timeout"],
             )
             sessions: list[str] = []
