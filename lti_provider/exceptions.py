@@ -72,6 +72,8 @@ class LaunchRefused(Exception):
     message: Any = None
     reply: Any = None
     foreign_origin: str = ""
+    #: Of the person, where the launch was accepted before.
+    user_digest: str = ""
 
     def __init__(self, hint: str | _StrPromise = "") -> None:
         if hint:

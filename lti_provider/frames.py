@@ -153,7 +153,8 @@ def mark_frame(request: HttpRequest, response: HttpResponseBase, launch: LtiLaun
     """
     before = FrameMarker.read(request)
     now = FrameMarker.from_launch(launch, is_own_site=_is_of_own_site(request))
-    if before is not None and before.consumer != now.consumer:
+    # In a frame of our own site it is the window's session too: then ``enter`` asks.
+    if before and before.consumer != now.consumer and not before.is_own_site:
         # SessionMiddleware deletes the cookie of a session that is empty. If only the response
         # deleted it, SESSION_SAVE_EVERY_REQUEST would bring it back.
         request.session = type(request.session)()
@@ -251,6 +252,17 @@ def remember_window(request: HttpRequest, response: HttpResponseBase) -> None:
         return
     if _get_destination(request, "") == "document":
         response.set_cookie(WINDOW_COOKIE, "1", secure=True, httponly=True, samesite="Lax")
+
+
+def is_of_other_frame(request: HttpRequest, launch: LtiLaunch) -> bool:
+    """Whether the only session here is a window's, by the marker of a different LMS of this site.
+
+    So it is in browsers that keep one jar of cookies for windows and all frames.
+    """
+    frame = find_frame(request)
+    if frame is None or not frame.is_own_site:
+        return False
+    return frame.consumer != str(launch.lti_consumer_id)
 
 
 def keep_frame_marked(request: HttpRequest, response: HttpResponseBase, launch: LtiLaunch) -> None:

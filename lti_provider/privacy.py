@@ -163,6 +163,8 @@ class Launches(PersonalDataSource):
                 "entered_at": launch.entered_at,
                 "target": launch.target,
                 "launch_url": launch.launch_url,
+                # Others it may name in vain.
+                "verified": bool(launch.stored_message),
                 "message": launch.message.to_json(),
                 "foreign_origin": launch.foreign_origin,
                 "refusal": launch.refusal_code,

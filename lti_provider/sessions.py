@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard, cast
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user_model, login
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+    login,
+)
 from django.db import models
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.crypto import constant_time_compare
 
 from lti_provider.conf import conf
 from lti_provider.models import LtiLaunch, LtiUser
@@ -146,7 +153,8 @@ def sign_in(
     ``login()``, so that their forms keep their CSRF tokens. In a frame it goes on only if it is
     of the same consumer's launches, which is who may frame it.
     """
-    own = request.user.pk == user.pk
+    # A second attempt still has the account of a session that has ended.
+    own = SESSION_KEY in request.session and request.user.pk == user.pk
     if not own or (framed and request.session.get(_CONSUMER) != str(launch.lti_consumer_id)):
         request.session.flush()
         # login() would store a session that names nobody at once, and the response again. One that
@@ -274,7 +282,17 @@ def _is_in_force(request: HttpRequest, launch: LtiLaunch) -> bool:
     user = person.user
     signed_in = request.session.get(SESSION_KEY) == user._meta.pk.value_to_string(user)
     may_sign_in = launch.lti_consumer.allow_staff or not is_staff(user)
-    return signed_in and may_sign_in and getattr(user, "is_active", True)
+    may_go_on = may_sign_in and getattr(user, "is_active", True)
+    return signed_in and may_go_on and _knows_password(request.session, user)
+
+
+def _knows_password(session: Any, user: Any) -> bool:
+    # As in django.contrib.auth.get_user(), which a page may not ask: a new password ends sessions.
+    if not hasattr(user, "get_session_auth_hash"):
+        return True
+    kept = session.get(HASH_SESSION_KEY, "")
+    known = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    return any(constant_time_compare(kept, each) for each in known)
 
 
 def _get_people(request: HttpRequest) -> set[int]:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused
-from lti_provider.message import LaunchMessage
+from lti_provider.message import LaunchMessage, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
@@ -308,13 +308,15 @@ def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunc
     consumer: LtiConsumer = refusal.consumer
     message: LaunchMessage = refusal.message or LaunchMessage()
     user_id = message.person.user_id or explanation.user_id
+    # Whoever it names can have it erased, verified or not; of who is not named nothing is kept.
+    user_digest = refusal.user_digest or (digest(user_id) if user_id else "")
+    kept = consumer.personal_data_kept if user_digest else PersonalData.NONE
     return LtiLaunch(
         lti_consumer=consumer,
         refusal_code=refusal.code,
         refusal_hint=str(explanation.hint or refusal.hint),
-        # Whoever it names can have it erased, verified or not.
-        user_digest=digest(user_id) if user_id else "",
-        stored_message=message.without_personal_data(consumer.personal_data_kept).to_json(),
+        user_digest=user_digest,
+        stored_message=message.without_personal_data(kept).to_json(),
         launch_url=explanation.launch_url,
         clock_difference=explanation.clock_difference,
         signed_text=explanation.signed_text,

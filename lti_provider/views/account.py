@@ -31,9 +31,9 @@ from lti_provider.models import LtiConnectionEvent, LtiConsumer, LtiLaunch, LtiU
 from lti_provider.pages import render_page
 from lti_provider.products import get_email_setting
 from lti_provider.signals import user_connected
+from lti_provider.views.attempt import answer_outages
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
 from lti_provider.views.handle import HandleView, check_origin
-from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 
 _SALT = "lti_provider.views.account"

@@ -29,7 +29,7 @@ from lti_provider.models.primary import commit
 from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
-from lti_provider.views.attempt import undo_if_refused
+from lti_provider.views.attempt import undo_if_it_fails
 from lti_provider.views.handle import HandleView, check_origin
 from lti_provider.views.refusal import SeeOther
 
@@ -51,6 +51,8 @@ class EnterView(HandleView):
             if not framed or frames.FrameMarker.read(request) is not None:
                 raise OtherBrowser
             return self._offer_new_window(launch, handle)
+        if framed and frames.is_of_other_frame(request, launch):
+            return self._offer_new_window(launch, handle)
         if launch.needs_account:
             return ask_to_sign_in(request, launch, handle, framed=framed)
         if is_somebody_else(request, launch, framed=framed):
@@ -68,7 +70,7 @@ class EnterView(HandleView):
         return self._enter(request, launch, framed=self._is_framed(request, handle))
 
     def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
-        with undo_if_refused(request), commit(router.db_for_write(LtiLaunch)):
+        with undo_if_it_fails(request), commit(router.db_for_write(LtiLaunch)):
             response = enter(request, launch, framed=framed)
         log_launch(launch)
         frames.unbind_handle(request, response, request.path)
@@ -106,7 +108,7 @@ class EnterView(HandleView):
 def is_somebody_else(request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> bool:
     """Whether this browser is signed in as a different person, who would have to be asked."""
     # A frame has a launch's session, unless it is the window's too or somebody signed in there.
-    if not request.user.is_authenticated or (framed and sessions.has_launches(request)):
+    if not request.user.is_authenticated or (framed and sessions.is_launch_session(request)):
         return False
     return launch.lti_user is None or launch.lti_user.user_id != request.user.pk
 

@@ -20,8 +20,8 @@ from lti_provider.exceptions import (
     UnknownHandle,
 )
 from lti_provider.models import LtiLaunch
+from lti_provider.views.attempt import answer_outages
 from lti_provider.views.decorated import DecoratedView, Decorators, R, non_atomic_requests
-from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import refuse
 
 
@@ -69,6 +69,7 @@ class HandleView(DecoratedView):
                 consumer=self.launch.lti_consumer,
                 message=self.launch.message,
                 foreign_origin=self.launch.foreign_origin,
+                user_digest=self.launch.user_digest,
             )
         return refusal
 

@@ -37,11 +37,10 @@ from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, Verifie
 from lti_provider.models.primary import commit
 from lti_provider.origins import add_query, get_host, is_under
 from lti_provider.signals import is_from_site
-from lti_provider.views.attempt import undo_if_refused
+from lti_provider.views.attempt import answer_outages, undo_if_it_fails
 from lti_provider.views.cartridge import LaunchUrlView
 from lti_provider.views.decorated import R, non_atomic_requests
 from lti_provider.views.enter import enter, log_launch, may_enter_at_once
-from lti_provider.views.outage import answer_outages
 from lti_provider.views.refusal import SeeOther, refuse
 
 _ORIGIN_LENGTH = 255
@@ -177,7 +176,7 @@ class LaunchView(LaunchUrlView):
         # What is refused in it teaches nothing, and a form that is sent again after a failure must
         # not find its nonce used up.
         try:
-            with undo_if_refused(self.request), commit(router.db_for_write(LtiLaunch)):
+            with undo_if_it_fails(self.request), commit(router.db_for_write(LtiLaunch)):
                 yield
         except IntegrityError as error:
             used = LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce)

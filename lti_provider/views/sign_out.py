@@ -13,8 +13,8 @@ from django.views.decorators.csrf import csrf_protect
 
 from lti_provider import frames
 from lti_provider.pages import render_page
+from lti_provider.views.attempt import answer_outages
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
-from lti_provider.views.outage import answer_outages
 
 if TYPE_CHECKING:
     from lti_provider.current_launch import LtiRequest
