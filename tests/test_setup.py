@@ -11,7 +11,6 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -606,29 +605,6 @@ def test_no_page_reads_all_people_or_launches(admin_client):
                 cursor.execute(f"EXPLAIN (FORMAT JSON) {query['sql']}")
                 (plan,) = cursor.fetchone()[0]
                 assert not reads(plan["Plan"]) & LARGE, query["sql"]
-
-
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="explained by PostgreSQL only")
-def test_refusals_of_a_person_are_found_among_all_launches(capsys):
-    fill()
-    person = LtiUser.objects.latest("pk")
-    with CaptureQueriesContext(connection) as queries:
-        call_command(
-            "lti_export_user",
-            consumer=str(person.lti_consumer_id),
-            lti_user_id=person.lti_user_id,
-        )
-    refused = [
-        query["sql"]
-        for query in queries.captured_queries
-        if "refusal_code" in query["sql"].partition(" WHERE ")[2]
-    ]
-    assert refused
-    for sql in refused:
-        with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN {sql}")
-            plan = "\n".join(line for (line,) in cursor.fetchall())
-        assert re.search(r"Index Cond: .*refusal_code", plan), (plan, sql)
 
 
 def test_the_setup_page_takes_few_queries(admin_client, client, lms):
