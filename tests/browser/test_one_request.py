@@ -33,8 +33,10 @@ def get_session_keys() -> set[str]:
 def test_a_second_activity_takes_one_request(
     browser: BrowserContext, lms: Lms, alice: User, asked: list[str]
 ) -> None:
-    tab, own = browser.new_page(), browser.new_page()
+    own = browser.new_page()
     sign_in(own, lms.tool, alice)
+    # In front, since a click in the frame of another tab may be lost.
+    tab = browser.new_page()
     open_first(tab, lms, asked)
     user = framed(tab).locator("#user").inner_text()
 
