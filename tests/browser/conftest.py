@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.signals import request_started
 from playwright.sync_api import (
     BrowserContext,
     Error,
@@ -130,6 +131,20 @@ def site(settings: Any) -> None:
 def tool(live_server: LiveServer) -> str:
     """The origin of the tool."""
     return str(live_server.url)
+
+
+@pytest.fixture
+def asked() -> Iterator[list[str]]:
+    """What browsers asked of our own views, such as ``POST /lti/launch/``, oldest first."""
+    requests: list[str] = []
+
+    def record(environ: dict[str, Any], **_signal: Any) -> None:
+        if environ["PATH_INFO"].startswith("/lti/"):
+            requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+
+    request_started.connect(record)
+    yield requests
+    request_started.disconnect(record)
 
 
 @dataclass

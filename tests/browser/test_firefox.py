@@ -67,6 +67,38 @@ def test_forms_and_messages_work_in_a_frame_of_firefox(firefox: Firefox, lms: Lm
     assert firefox.text("#launch") == lms.fake.fields["resource_link_id"]
 
 
+def expect_launch(firefox: Firefox, lms: Lms, link: str) -> None:
+    firefox.open(lms.course(resource_link_id=link))
+    firefox.enter_frame()
+    # Shown by the content only: nothing of ours has it.
+    firefox.find("#launch:not(:empty)")
+    assert firefox.text("#launch") == link
+    assert firefox.text("#person") == lms.fake.fields["user_id"]
+
+
+def expect_one_request_for_a_second_activity(firefox: Firefox, lms: Lms, asked: list[str]) -> None:
+    expect_launch(firefox, lms, "first")
+    assert [each.split("/")[2] for each in asked] == ["launch", "enter"]
+    asked.clear()
+    expect_launch(firefox, lms, "second")
+    assert asked == ["POST /lti/launch/content/quiz/"]
+
+
+def test_a_second_activity_takes_one_request_in_firefox(
+    firefox: Firefox, lms: Lms, asked: list[str]
+) -> None:
+    expect_one_request_for_a_second_activity(firefox, lms, asked)
+
+
+def test_a_second_activity_takes_one_request_where_frame_and_tab_share_cookies(
+    old_firefox: Firefox, lms: Lms, asked: list[str], alice: User
+) -> None:
+    sign_in(old_firefox, lms, alice)
+    expect_one_request_for_a_second_activity(old_firefox, lms, asked)
+    old_firefox.open(f"{lms.tool}/content/quiz/")
+    assert old_firefox.text("#user") == "alice"
+
+
 def test_another_lms_cannot_frame_the_pages_in_firefox(
     firefox: Firefox, lms: Lms, other_lms: Lms
 ) -> None:

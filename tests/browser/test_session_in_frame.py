@@ -198,23 +198,6 @@ def test_two_tabs_keep_a_launch_each(browser: BrowserContext, lms: Lms) -> None:
         expect(framed(tab).locator("#launch")).to_have_text(link)
 
 
-def test_two_frames_of_one_page_keep_a_launch_each(
-    strict_browser: BrowserContext, lms: Lms
-) -> None:
-    tab = strict_browser.new_page()
-    tab.goto(lms.course())
-    expect(framed(tab).locator("#user")).to_have_text(LAUNCHED_USER)
-    launches = [lms.launch(resource_link_id=link) for link in ("first", "second")]
-    tab.goto(lms.server.add_page("".join(f'<iframe src="{url}"></iframe>' for url in launches)))
-    for at, link in enumerate(("first", "second")):
-        frame = tab.frame_locator("iframe").nth(at)
-        expect(frame.locator("#launch")).to_have_text(link)
-        frame.get_by_label("Answer").fill(link)
-        frame.get_by_role("button", name="Send").click()
-        expect(frame.locator(".message")).to_have_text(f"You said {link}")
-        expect(frame.locator("#launch")).to_have_text(link)
-
-
 def test_another_person_of_the_lms_takes_the_frame_over(
     strict_browser: BrowserContext, lms: Lms
 ) -> None:
