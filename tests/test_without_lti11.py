@@ -24,7 +24,7 @@ from tests.test_admin import ADD, change_url, form_of
 pytestmark = pytest.mark.django_db
 
 NONE = {"consumer_key": None, "consumer_secret": ""}
-SAID = "It does not speak LTI 1.1: it has neither a key nor a secret."
+SAID = "This LTI consumer does not speak LTI 1.1: it has neither a key nor a secret."
 PAGE = "/lti/launch/content/"
 
 
@@ -140,9 +140,9 @@ def test_key_and_secret_go_together(half, missing):
 
 
 def test_nothing_is_signed_and_nothing_rotated(mute):
-    with pytest.raises(ValueError, match="Mute: It does not speak"):
+    with pytest.raises(ValueError, match="Mute: This LTI consumer does not"):
         mute.rotate_secret(timezone.now())
-    with pytest.raises(ValueError, match="Mute: It does not speak"):
+    with pytest.raises(ValueError, match="Mute: This LTI consumer does not"):
         FakeLms(mute).sign("/content/")
     mute.refresh_from_db()
     assert mute.stored_secrets == ("", "")
@@ -265,7 +265,7 @@ def test_the_command_refuses_half_a_pair(monkeypatch):
 
 
 def test_the_command_does_not_rotate(mute):
-    with pytest.raises(CommandError, match="Mute: It does not speak"):
+    with pytest.raises(CommandError, match="Mute: This LTI consumer does not"):
         run("rotate", "Mute")
 
 
@@ -297,7 +297,7 @@ def test_an_import_of_half_a_pair_is_refused(monkeypatch):
 
 
 def test_the_doctor_does_not_launch_as_it(mute):
-    with pytest.raises(CommandError, match="Mute: It does not speak"):
+    with pytest.raises(CommandError, match="Mute: This LTI consumer does not"):
         call_command(
             "lti_doctor", url="https://site.example/", consumer="Mute", stdout=io.StringIO()
         )

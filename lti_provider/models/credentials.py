@@ -32,7 +32,7 @@ STAMP_INTERVAL = timedelta(hours=1)
 LONGEST_WINDOW = 86400
 _PAIR = _("Enter a key and a secret, or leave both blank: then the LMS does not speak LTI 1.1.")
 #: What a consumer without credentials is said to be.
-NOT_SPOKEN = _("It does not speak LTI 1.1: it has neither a key nor a secret.")
+NOT_SPOKEN = _("This LTI consumer does not speak LTI 1.1: it has neither a key nor a secret.")
 
 _CREDENTIALS = (
     "consumer_secret",
