@@ -14,6 +14,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 
+from lti_provider.frames import MARKER_COOKIE
 from lti_provider.models import (
     LtiConnectionEvent,
     LtiConsumer,
@@ -193,6 +194,44 @@ def test_one_launch_posted_at_once_is_accepted_once(crowd, lms):
     assert LtiLaunch.objects.accepted().count() == 1
     refused = set(LtiLaunch.objects.refused().values_list("refusal_code", flat=True))
     assert refused == {"replayed_launch"}
+
+
+@pytest.mark.parametrize("same_person", [True, False])
+def test_first_launches_in_known_frames_at_once_sign_in_within_the_post(crowd, lms, same_person):
+    frame = Client()
+    lms.launch(frame, "/content/", framed=True, user_id="before")
+    # What a launch teaches is written by all of them.
+    LtiConsumer.objects.update(service_hosts="", secret_used_at=None)
+    jobs = [
+        launch_job(lms, 1, resource_link_id="new", user_id="new" if same_person else str(number))
+        | {
+            "headers": navigation(framed=True),
+            "cookies": {MARKER_COOKIE: frame.cookies[MARKER_COOKIE].value},
+        }
+        for number in range(AT_ONCE)
+    ]
+    answers = crowd.send(jobs)
+    assert last_of(answers) == {303: AT_ONCE}
+    assert all("lti_launch=" in steps[0]["location"] for steps in answers)
+    assert all(steps[0]["session"] for steps in answers)
+    people = 1 if same_person else AT_ONCE
+    assert get_user_model().objects.count() == LtiUser.objects.count() == 1 + people
+    assert LtiResourceLink.objects.filter(resource_link_id="new").count() == 1
+    lms.consumer.refresh_from_db()
+    assert lms.consumer.service_hosts == "lms.example"
+
+
+def test_one_launch_posted_at_once_in_known_frames_signs_in_once(crowd, lms):
+    frame = Client()
+    lms.launch(frame, "/content/", framed=True)
+    job = launch_job(lms, 1) | {
+        "headers": navigation(framed=True),
+        "cookies": {MARKER_COOKIE: frame.cookies[MARKER_COOKIE].value},
+    }
+    answers = crowd.send([job] * AT_ONCE)
+    assert last_of(answers) == {303: 1, 403: AT_ONCE - 1}
+    assert [steps[0]["session"] for steps in answers].count(True) == 1
+    assert Session.objects.count() == 2
 
 
 def test_one_handle_entered_at_once_signs_in_once(crowd, lms):
