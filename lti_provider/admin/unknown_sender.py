@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FORGET_URL = "admin:lti_provider_lticonsumer_forget_senders"
 _CHANGELIST_URL = "admin:lti_provider_lticonsumer_changelist"
 _CONSUMERS_COMPARED = 1000
-_SHOWN = 5
+_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,11 @@ class UnknownSenders:
         return [path("unknown-senders/forget/", view, name=_FORGET_URL.removeprefix("admin:"))]
 
     def get_context(self, request: HttpRequest) -> dict[str, Any]:
-        """What the template shows: the newest senders, and the others folded away."""
-        lines = self._list_lines(request)
+        """What the template shows: a few senders, likely mistakes first, the others folded away."""
+        lines = sorted(self._list_lines(request), key=lambda line: not line.resemblance)
         return {
-            "newest_senders": lines[:_SHOWN],
-            "older_senders": lines[_SHOWN:],
+            "first_senders": lines[:_SHOWN],
+            "other_senders": lines[_SHOWN:],
             "forget_senders_url": (
                 reverse(_FORGET_URL) if self.admin.has_delete_permission(request) else ""
             ),

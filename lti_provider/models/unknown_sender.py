@@ -20,6 +20,7 @@ ROWS = 40
 TEXT_LENGTH = 64
 _WRITES_A_MINUTE = 10
 _ATTEMPTS = 3
+_READ = ("slot", "turn", "sender_digest", "count")
 
 
 class SenderKind(models.TextChoices):
@@ -46,6 +47,16 @@ class UnknownSender:
         return digest(self.kind, self.storable_text)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What decides about a write, which each launch of a flood reads."""
+
+    slot: int
+    turn: int
+    sender_digest: str
+    count: int
+
+
 class LtiUnknownSenderQuerySet(PrimaryQuerySet["LtiUnknownSender"]):
     def newest(self) -> LtiUnknownSenderQuerySet:
         """All of them, the newest first."""
@@ -57,22 +68,25 @@ class LtiUnknownSenderQuerySet(PrimaryQuerySet["LtiUnknownSender"]):
         At most ten launches a minute are written, over all processes: a write takes the next turn
         of the minute, and of those that want the same turn the database lets one through.
         """
-        # An attempt only fails because another process wrote, so all of them end.
+        # An attempt fails only where another process wrote meanwhile.
         for _attempt in range(_ATTEMPTS):
-            rows, now = list(self.newest()), timezone.now()
+            now = timezone.now()
+            rows = [_Row(*values) for values in self.newest().values_list(*_READ)]
             turn = _find_turn(rows, now)
             if turn is None or self._write(sender, rows, turn=turn, last_seen_at=now):
                 return
 
-    def _write(self, sender: UnknownSender, rows: Sequence[LtiUnknownSender], **seen: Any) -> bool:
-        same = next((row for row in rows if row.sender_digest == sender.digest), None)
+    def _write(self, sender: UnknownSender, rows: Sequence[_Row], **seen: Any) -> bool:
+        new = _describe(sender)
+        known = (row for row in rows if row.sender_digest == new["sender_digest"])
+        same = next(known, None)
         free = sorted({*range(1, ROWS + 1)} - {row.slot for row in rows})
         try:
             # Its failure must not end a transaction of the request.
             with transaction.atomic(using=self.db):
                 if same is not None:
                     return self._replace(same, count=same.count + 1, **seen)
-                new = {**_describe(sender), "first_seen_at": seen["last_seen_at"], **seen}
+                new |= {"count": 1, "first_seen_at": seen["last_seen_at"], **seen}
                 if not free:
                     return self._replace(rows[-1], **new)
                 self.create(slot=free[0], **new)
@@ -80,7 +94,7 @@ class LtiUnknownSenderQuerySet(PrimaryQuerySet["LtiUnknownSender"]):
         except IntegrityError:
             return False
 
-    def _replace(self, row: LtiUnknownSender, **changes: Any) -> bool:
+    def _replace(self, row: _Row, **changes: Any) -> bool:
         return bool(self.filter(slot=row.slot, turn=row.turn).update(**changes))
 
     def forget(self, sender: UnknownSender) -> None:
@@ -92,7 +106,7 @@ class LtiUnknownSenderQuerySet(PrimaryQuerySet["LtiUnknownSender"]):
         return self.filter(last_seen_at__lt=before).delete()[0]
 
 
-def _find_turn(rows: Sequence[LtiUnknownSender], now: datetime) -> int | None:
+def _find_turn(rows: Sequence[_Row], now: datetime) -> int | None:
     first = int(now.timestamp()) // 60 * _WRITES_A_MINUTE
     turns = range(first, first + _WRITES_A_MINUTE)
     turn = max((row.turn for row in rows if row.turn in turns), default=first - 1) + 1
@@ -104,7 +118,6 @@ def _describe(sender: UnknownSender) -> dict[str, Any]:
         "kind": sender.kind,
         "text": sender.storable_text[:TEXT_LENGTH],
         "sender_digest": sender.digest,
-        "count": 1,
     }
 
 
