@@ -21,10 +21,13 @@ from lti_provider.models import (
     LtiContext,
     LtiLaunch,
     LtiResourceLink,
+    LtiUnknownSender,
     LtiUser,
+    UnknownSender,
 )
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
+from tests import rfc5849
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -249,6 +252,28 @@ def test_one_handle_entered_at_once_signs_in_once(crowd, lms):
     assert [steps[0]["session"] for steps in answers].count(True) == 1
     assert Session.objects.count() == 1
     assert get_user_model().objects.count() == 1
+
+
+def unknown_key_job(key: str) -> dict[str, Any]:
+    sent = {"lti_message_type": "basic-lti-launch-request", "lti_version": "LTI-1p0"}
+    form = rfc5849.sign("http://testserver/lti/launch/", sent.items(), key=key, secret="secret")
+    return {"url": "/lti/launch/", "form": urlencode(form), "headers": HEADERS, "requests": 1}
+
+
+@pytest.mark.parametrize("keys", [["typo"], [f"typo {number}" for number in range(AT_ONCE)]])
+def test_unknown_keys_at_once_are_bounded(crowd, keys):
+    LtiUnknownSender.objects.record(UnknownSender(kind=LtiUnknownSender.Kind.KEY, text="before"))
+    for _time in range(3):
+        jobs = [unknown_key_job(keys[number % len(keys)]) for number in range(AT_ONCE)]
+        answers = crowd.send(jobs)
+        assert no_server_error(answers)
+        assert last_of(answers) == {401: AT_ONCE}
+    senders = LtiUnknownSender.objects.newest()
+    assert {sender.text for sender in senders} <= {"before", *keys}
+    assert len({sender.text for sender in senders}) == len(senders) > 1
+    # The minute may have ended meanwhile.
+    minutes = len({sender.turn // 10 for sender in senders})
+    assert sum(sender.count for sender in senders) <= 10 * (minutes + 1)
 
 
 # Accounts that people connect

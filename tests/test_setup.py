@@ -617,4 +617,4 @@ def test_the_setup_page_takes_few_queries(admin_client, client, lms):
         )
     with CaptureQueriesContext(connection) as queries:
         admin_client.get(setup(lms.consumer))
-    assert len(queries) <= 8
+    assert len(queries) <= 9

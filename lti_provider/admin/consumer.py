@@ -33,6 +33,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from lti_provider.admin.lookups import FilteredAdmin
 from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, get_setup_url
+from lti_provider.admin.unknown_sender import UnknownSenders
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
 from lti_provider.models.credentials import NOT_SPOKEN, generate_key, generate_secret
@@ -375,7 +376,16 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             self.admin_site.admin_view(self.rotate_view),
             name=_ROTATE_URL.removeprefix("admin:"),
         )
-        return [reveal, rotate, *setup.get_urls(), *super().get_urls()]
+        senders = UnknownSenders(self)
+        own = (reveal, rotate, *setup.get_urls(), *senders.get_urls())
+        return [*own, *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        is_popup = IS_POPUP_VAR in request.GET or not self.has_view_permission(request)
+        senders = {} if is_popup else UnknownSenders(self).get_context(request)
+        return super().changelist_view(request, {**senders, **(extra_context or {})})
 
     @admin.display(description=_("secrets in force"))
     def secrets(self, consumer: LtiConsumer) -> SafeString:

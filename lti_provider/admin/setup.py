@@ -15,6 +15,7 @@ from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.admin.unknown_sender import UnknownSenders
 from lti_provider.conf import conf
 from lti_provider.lti11.trial_launch import ROLES, TRY_IT, TrialLaunch
 from lti_provider.models import LtiConsumer, LtiLaunch
@@ -142,6 +143,7 @@ class ConsumerSetup:
             "not_spoken": None if consumer.speaks_lti11 else NOT_SPOKEN,
             "status": [(line, _get_log_url(line)) for line in get_status_lines(recent)],
             "form": form,
+            **UnknownSenders(self.admin).get_context(request),
             **_get_addresses(request, recent),
         }
         return TemplateResponse(request, "lti_provider/admin/setup.html", context)

@@ -12,7 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from lti_provider.conf import conf
 from lti_provider.doctor.finding import Finding, Stopped, error, fine, note, warning
-from lti_provider.models import LtiConsumer
+from lti_provider.models import LtiConsumer, LtiUnknownSender
 from lti_provider.status import Level, RecentLaunches, get_status_lines
 
 #: Seconds that two clocks of one deployment may differ before it is worth a word.
@@ -111,10 +111,17 @@ def _examine_consumer(consumer: LtiConsumer) -> Iterator[Finding]:
             yield Finding(name=line.name, level=line.level, text=text)
 
 
+def _examine_unknown_senders() -> Iterator[Finding]:
+    if senders := list(LtiUnknownSender.objects.newest()):
+        text = f"The newest key that no consumer has is “{senders[0]}”, of {len(senders)} in all."
+        yield note("unknown_sender", text, "Compare it with the keys in lti_consumer list.")
+
+
 #: What is examined, in order.
 EXAMINATIONS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _examine_checks,
     _examine_database,
     _examine_clock,
     _examine_consumers,
+    _examine_unknown_senders,
 )

@@ -16,12 +16,18 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider.exceptions import InvalidSignature, LaunchRefused
+from lti_provider.exceptions import InvalidSignature, LaunchRefused, UnknownConsumerKey
 from lti_provider.lti11.form import LaunchForm
 from lti_provider.lti11.parameters import Pairs, is_personal_name
 from lti_provider.lti11.signature import base_string, sign
 from lti_provider.lti11.trial_launch import is_trial_launch
-from lti_provider.models import Explanation, LtiConsumer, LtiLaunch
+from lti_provider.models import (
+    Explanation,
+    LtiConsumer,
+    LtiLaunch,
+    LtiUnknownSender,
+    UnknownSender,
+)
 from lti_provider.models.secret import decrypt_all
 
 if TYPE_CHECKING:
@@ -60,6 +66,7 @@ def explain(refusal: LaunchRefused) -> Explanation:
         launch_url=form.url,
         clock_difference=_get_clock_difference(form.oauth),
         is_trial=refusal.message is not None and is_trial_launch(refusal.consumer, refusal.message),
+        unknown_sender=_get_unknown_sender(refusal, form),
     )
     if not isinstance(refusal, InvalidSignature):
         return explanation
@@ -69,6 +76,12 @@ def explain(refusal: LaunchRefused) -> Explanation:
         hint=_diagnose(evidence, refusal.consumer),
         signed_text=base_string(form.url, _mask(signed))[:_SHOWN],
     )
+
+
+def _get_unknown_sender(refusal: LaunchRefused, form: LaunchForm) -> UnknownSender | None:
+    if not isinstance(refusal, UnknownConsumerKey):
+        return None
+    return UnknownSender(kind=LtiUnknownSender.Kind.KEY, text=form.oauth["oauth_consumer_key"])
 
 
 def _get_clock_difference(oauth: dict[str, str]) -> int | None:

@@ -21,6 +21,29 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="LtiUnknownSender",
+            fields=[
+                ("slot", models.PositiveSmallIntegerField(primary_key=True, serialize=False)),
+                ("turn", models.PositiveBigIntegerField(editable=False)),
+                ("kind", models.CharField(choices=[("key", "Consumer key")], max_length=8)),
+                ("text", models.CharField(max_length=64)),
+                ("sender_digest", models.CharField(editable=False, max_length=64)),
+                ("count", models.PositiveIntegerField(default=1, verbose_name="launches")),
+                ("first_seen_at", models.DateTimeField(verbose_name="first seen")),
+                ("last_seen_at", models.DateTimeField(verbose_name="last seen")),
+            ],
+            options={
+                "verbose_name": "unknown sender",
+                "verbose_name_plural": "unknown senders",
+                "base_manager_name": "objects",
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(fields=("turn",), name="lti_sender_turn"),
+                    models.UniqueConstraint(fields=("sender_digest",), name="lti_sender"),
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="LtiServiceHost",
             fields=[
                 (

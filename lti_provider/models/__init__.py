@@ -8,6 +8,7 @@ from lti_provider.models.installation import LtiInstallation
 from lti_provider.models.launch import LtiLaunch
 from lti_provider.models.result import LtiResult
 from lti_provider.models.service_host import Destination, LtiServiceBreaker, LtiServiceHost
+from lti_provider.models.unknown_sender import LtiUnknownSender, UnknownSender
 from lti_provider.models.user import LtiUser
 from lti_provider.models.verification import Explanation, VerifiedLaunch
 
@@ -24,7 +25,9 @@ __all__ = [
     "LtiResult",
     "LtiServiceBreaker",
     "LtiServiceHost",
+    "LtiUnknownSender",
     "LtiUser",
+    "UnknownSender",
     "Verdict",
     "VerifiedLaunch",
 ]

@@ -23,6 +23,7 @@ from lti_provider.message import IDENTIFIER_LENGTH
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.secret import SecretField, decrypt_all
+from lti_provider.models.unknown_sender import LtiUnknownSender, SenderKind, UnknownSender
 
 logger = logging.getLogger("lti_provider")
 
@@ -137,13 +138,16 @@ class Lti11Credentials(models.Model):
         )
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, with the digest that finds the key; a blank key is none."""
+        """Save, with the digest that finds the key, which is unknown no longer; a blank is none."""
         self.consumer_key = self.consumer_key or None
         self.consumer_key_digest = digest(self.consumer_key) if self.consumer_key else None
         fields = kwargs.get("update_fields")
         if fields is not None and "consumer_key" in fields:
             kwargs["update_fields"] = {*fields, "consumer_key_digest"}
         super().save(*args, **kwargs)
+        if self.consumer_key and (fields is None or "consumer_key" in fields):
+            known = UnknownSender(kind=SenderKind.KEY, text=self.consumer_key)
+            LtiUnknownSender.objects.using(self._state.db).forget(known)
 
     def clean(self) -> None:
         """Refuse a key without a secret and a secret without a key.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lti_provider.message import LaunchMessage
 from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.unknown_sender import UnknownSender
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -40,7 +41,8 @@ class Explanation:
 
     ``hint`` is a likelier cause than the refusal's own hint, or blank. ``user_id`` is whom the
     request named, verified or not. ``signed_text`` is what the signature should cover, with
-    personal data masked. ``is_trial``: this site launched itself.
+    personal data masked. ``is_trial``: this site launched itself. ``unknown_sender`` is what the
+    request named if it was refused because nobody knows that.
     """
 
     hint: str | _StrPromise = ""
@@ -49,3 +51,4 @@ class Explanation:
     clock_difference: int | None = None
     signed_text: str = ""
     is_trial: bool = False
+    unknown_sender: UnknownSender | None = None

@@ -20,7 +20,7 @@ from lti_provider.exceptions import (
     SiteUnavailable,
 )
 from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiConsumer, LtiLaunch
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiUnknownSender
 from lti_provider.origins import add_query, get_origin
 from lti_provider.pages import render_page
 from lti_provider.signals import connection_refused, launch_refused
@@ -57,10 +57,17 @@ def refuse(
     # A receiver may need the database that has just failed.
     send = signal.send_robust if is_outage else signal.send
     send(sender=type(refusal), request=request, refusal=refusal, consumer=refusal.consumer)
-    if refusal.consumer is not None and not is_outage:
-        _log_refusal(refusal)
+    if not is_outage:
+        _keep(refusal)
     with translation.override(_get_language(refusal)):
         return _send_back_or_show(refusal) if answer is None else answer()
+
+
+def _keep(refusal: LaunchRefused) -> None:
+    if refusal.consumer is None:
+        _record_sender(refusal)
+    else:
+        _log_refusal(refusal)
 
 
 def _get_language(refusal: LaunchRefused) -> str:
@@ -106,4 +113,18 @@ def _log_refusal(refusal: LaunchRefused) -> None:
             "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
             fields,
             extra={"event": "launch_refused_not_logged", **fields},
+        )
+
+
+def _record_sender(refusal: LaunchRefused) -> None:
+    sender = protocols.explain(refusal).unknown_sender
+    if sender is None:
+        return
+    try:
+        LtiUnknownSender.objects.record(sender)
+    except Error:
+        logger.exception(
+            "unknown_sender_not_recorded code=%s",
+            refusal.code,
+            extra={"event": "unknown_sender_not_recorded", "code": refusal.code},
         )
