@@ -58,6 +58,7 @@ def names_of(model) -> set[str]:
     return {getattr(spec, "parameter_name", spec) for spec in plain}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("model", OURS)
 def test_no_list_can_be_asked_for_what_it_does_not_show(viewer, lms, caplog, model):
     caplog.set_level("CRITICAL", "django.security")

@@ -165,6 +165,7 @@ def test_each_make_of_lms_has_its_guide(product):
     assert not re.search(r"\{\w+\}", guide)
 
 
+@pytest.mark.slow
 def test_the_tutorial_works_to_the_letter(tmp_path):
     environment = {
         **{name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},

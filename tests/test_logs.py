@@ -35,6 +35,7 @@ OF_OUTAGES = {
     "deliverer_lost_database",
     "launch_refused_not_logged",
     "score_background_delivery_failed",
+    "unknown_sender_not_recorded",
 }
 CANARIES = {
     "lis_person_name_full": "Robin Canary",

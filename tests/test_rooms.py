@@ -1,5 +1,6 @@
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -47,13 +48,18 @@ DOORS_TO_LTI11 = {
 }
 
 
+@cache
+def parse(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def room_of(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(module: Path, source: str) -> Iterator[str]:
     package = ("lti_provider", *module.relative_to(PACKAGE).parts[:-1])
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -103,13 +109,13 @@ def only_re_exports(source: str) -> bool:
         isinstance(node, ast.Import | ast.ImportFrom)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("__"))
-        for node in ast.parse(source).body
+        for node in parse(source).body
     )
 
 
 def settings_read(source: str) -> set[str]:
     read = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Attribute):
             read.add(node.attr)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -128,7 +134,7 @@ def clients(module: Path, source: str) -> set[str]:
 
 
 def find_bare_transactions(source: str) -> list[str]:
-    tree = ast.parse(source)
+    tree = parse(source)
     told = {
         node.func
         for node in ast.walk(tree)
