@@ -288,10 +288,13 @@ def _is_in_force(request: HttpRequest, launch: LtiLaunch) -> bool:
 
 def _knows_password(session: Any, user: Any) -> bool:
     # As in django.contrib.auth.get_user(), which a page may not ask: a new password ends sessions.
-    if not hasattr(user, "get_session_auth_hash"):
-        return True
-    kept = session.get(HASH_SESSION_KEY, "")
-    known = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    # Not every user model has passwords.
+    kept, has_password = session.get(HASH_SESSION_KEY, ""), hasattr(user, "get_session_auth_hash")
+    known = (
+        (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+        if has_password
+        else (kept,)
+    )
     return any(constant_time_compare(kept, each) for each in known)
 
 

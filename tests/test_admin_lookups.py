@@ -66,7 +66,8 @@ def test_no_list_can_be_asked_for_what_it_does_not_show(viewer, lms, caplog, mod
     asked = [
         "__".join((path, lookup)) if lookup else path
         for path in paths_from(model)
-        for lookup in LOOKUPS
+        # What is behind a relation is one question for each field.
+        for lookup in (LOOKUPS if "__" not in path else LOOKUPS[:1])
         if path not in filters
     ]
     assert len(asked) > 50
