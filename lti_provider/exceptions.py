@@ -6,6 +6,8 @@ LaunchRefused
 ├── UnknownConsumerKey             no consumer has this key
 ├── InvalidSignature               the signature does not hold
 ├── SecretUnreadable               no key decrypts the stored secret: this site's fault
+├── InvalidState                   what came back of the login is not this site's
+├── StateExpired                   the login began too long ago
 ├── VerifiedLaunchRefused          the signature held
 │   ├── StaleTimestamp             outside the consumer's window
 │   ├── ReplayedLaunch             this nonce was used before
@@ -64,10 +66,12 @@ class LaunchRefused(Exception):
     public_text: str | _StrPromise = _("This activity could not be opened.")
     hint: str | _StrPromise = ""
 
-    #: What was known when the launch was refused: the LtiConsumer that the request names, what
-    #: ``protocols.explain`` reads and, only once the signature held, the LaunchMessage, the answer
-    #: that the LMS takes in place of a page, and a browser's Origin that is not known to be its.
+    #: What was known when the launch was refused: the LtiConsumer and the LtiRegistration that the
+    #: request names, what ``protocols.explain`` reads and, only once the signature held, the
+    #: LaunchMessage, the answer that the LMS takes in place of a page, and a browser's Origin that
+    #: is not known to be its.
     consumer: Any = None
+    registration: Any = None
     evidence: Any = None
     message: Any = None
     reply: Any = None
@@ -144,6 +148,28 @@ class SecretUnreadable(LaunchRefused):
         "The consumer's secret was encrypted with a key that is not in "
         "LTI_PROVIDER_ENCRYPTION_KEYS: put that key back, or enter a new secret here and in the "
         "LMS."
+    )
+
+
+class InvalidState(LaunchRefused):
+    """``state`` is missing, or this site did not sign it (Security Framework 1.0 §5.1.1.4)."""
+
+    code = "invalid_state"
+    public_text = _(
+        "The answer of your LMS does not belong to a request of this site. "
+        "Go back to your course and open the activity again."
+    )
+    hint = _("The LMS did not return state as this site had sent it, or the form is not its own.")
+
+
+class StateExpired(LaunchRefused):
+    """The login began too long ago (Security Framework 1.0 §5.1.1.4)."""
+
+    code = "state_expired"
+    status = 401
+    public_text = _("This took too long. Go back to your course and open the activity again.")
+    hint = _(
+        "More than ten minutes passed between login and launch, or an old page was sent again."
     )
 
 

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
-from lti_provider import lti11
+from lti_provider import lti11, lti13
 from lti_provider.exceptions import LaunchRefused
+from lti_provider.form import read_form
 from lti_provider.lti11 import outcomes
 from lti_provider.models import Attempt, Explanation, LtiResult, VerifiedLaunch
 
@@ -28,17 +29,24 @@ _SENDERS: dict[str, Sender] = {LtiResult.Service.BASIC_OUTCOMES: outcomes}
 
 def is_launch(request: HttpRequest) -> bool:
     """Whether a request looks like a launch, so that what was posted is nobody else's to see."""
-    return lti11.is_launch(request)
+    return not request.POST.keys().isdisjoint({lti11.PROOF, lti13.PROOF})
 
 
 def verify(request: HttpRequest) -> VerifiedLaunch:
     """The launch of a request whose signature holds. Raises LaunchRefused; nothing is written."""
-    return lti11.verify(request)
+    body = read_form(request)
+    names = {name for name, _value in body}
+    if lti11.PROOF in names or names.isdisjoint(lti13.ANSWER):
+        return lti11.verify(request, body)
+    return lti13.verify(request, body)
 
 
 def explain(refusal: LaunchRefused) -> Explanation:
     """What the launch log says of a refused request; its ``evidence`` is the wing's."""
-    return Explanation() if refusal.evidence is None else lti11.explain(refusal)
+    if refusal.evidence is None:
+        return Explanation()
+    is_lti13 = isinstance(refusal.evidence, lti13.Evidence)
+    return lti13.explain(refusal) if is_lti13 else lti11.explain(refusal)
 
 
 def get_sender(result: LtiResult) -> Sender | None:

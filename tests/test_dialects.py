@@ -10,7 +10,7 @@ pytestmark = pytest.mark.once
 PACKAGE = Path(__file__).parent.parent / "lti_provider"
 WORDS = re.compile(r"oauth_|lis_|sourcedid|basic-lti|id_token|purl\.imsglobal", re.IGNORECASE)
 #: The wing, what imitates an LMS, and what Django writes.
-WITH_DIALECT = {"lti11", "testing", "doctor", "migrations"}
+WITH_DIALECT = {"lti11", "lti13", "testing", "doctor", "migrations"}
 #: Catalogs have the messages of the wing.
 UNREAD = {"locale", "__pycache__"}
 NOUNS_ONLY = [

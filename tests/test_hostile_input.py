@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lti_provider.lti11.form import BODY_LIMIT, PAIRS_LIMIT
+from lti_provider.form import BODY_LIMIT, PAIRS_LIMIT
 from lti_provider.message import IDENTIFIER_LENGTH
 from lti_provider.models import LtiConsumer, LtiContext, LtiLaunch, LtiResourceLink, LtiUser
 from lti_provider.testing import FakeLms

@@ -11,8 +11,9 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
+from lti_provider.form import read_form
 from lti_provider.lti11.diagnosis import Evidence
-from lti_provider.lti11.form import read_form
+from lti_provider.lti11.form import read_launch_form
 from lti_provider.lti11.parameters import check_launch, read_message
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
@@ -538,7 +539,7 @@ def test_grades_go_only_to_an_http_url(url):
 def test_nothing_of_a_message_is_in_a_repr(rf: RequestFactory):
     said = message(**PERSONAL)
     request = rf.post("/", "user_id=canary", content_type="application/x-www-form-urlencoded")
-    form = read_form(request)
+    form = read_launch_form(request, read_form(request))
     evidence = Evidence(request, form)
     refusal = LaunchRefused().with_details(message=said, evidence=evidence)
 

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 
 ROWS = (
     {"exceptions", "conf", "origins", "signals"},
-    {"message", "products"},
+    {"message", "products", "form"},
     {"models", "egress"},  # tables ask no other host
-    {"lti11"},
+    {"lti11", "lti13"},
     {"protocols"},
     {"sessions", "frames", "pages", "error_reports", "grades", "privacy"},
     {"backends", "current_launch", "status"},

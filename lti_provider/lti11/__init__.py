@@ -4,8 +4,8 @@ Only this room and ``testing`` import oauthlib.
 """
 
 from lti_provider.lti11.diagnosis import explain
-from lti_provider.lti11.form import is_launch
+from lti_provider.lti11.form import PROOF
 from lti_provider.lti11.signing import sign_launch
 from lti_provider.lti11.verification import verify
 
-__all__ = ["explain", "is_launch", "sign_launch", "verify"]
+__all__ = ["PROOF", "explain", "sign_launch", "verify"]

@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.views.decorators.debug import sensitive_variables
 
+from lti_provider.form import Pairs
 from lti_provider.lti11.form import LaunchForm
-from lti_provider.lti11.parameters import Pairs, is_lti_name, is_selection, may_return_to
+from lti_provider.lti11.parameters import is_lti_name, is_selection, may_return_to
 from lti_provider.lti11.signing import sign_launch
 from lti_provider.models import LtiConsumer
 

@@ -17,8 +17,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.exceptions import InvalidSignature, LaunchRefused, UnknownConsumerKey
+from lti_provider.form import Pairs
 from lti_provider.lti11.form import LaunchForm
-from lti_provider.lti11.parameters import Pairs, is_personal_name
+from lti_provider.lti11.parameters import is_personal_name
 from lti_provider.lti11.signature import base_string, sign
 from lti_provider.lti11.trial_launch import is_trial_launch
 from lti_provider.models import (

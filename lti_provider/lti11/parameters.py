@@ -15,6 +15,7 @@ from lti_provider.exceptions import (
     UnsupportedMessageType,
     UnsupportedVersion,
 )
+from lti_provider.form import Pairs
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
     RETURN_URL_LENGTH,
@@ -30,8 +31,6 @@ from lti_provider.message import (
 )
 from lti_provider.models import LtiResult
 from lti_provider.origins import is_http_url
-
-Pairs = tuple[tuple[str, str], ...]
 
 # All of LTI 1; that of LTI 1.1 and 1.2 is still LTI-1p0, but some LMSs name their own.
 _VERSIONS = frozenset({"LTI-1p0", "LTI-1p1", "LTI-1p2"})

@@ -13,7 +13,7 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
-from lti_provider.lti11.parameters import Pairs
+from lti_provider.form import Pairs
 from lti_provider.lti11.signing import sign_launch
 from lti_provider.message import LaunchMessage, Role
 from lti_provider.models import LtiConsumer

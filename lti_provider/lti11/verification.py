@@ -26,10 +26,11 @@ from lti_provider.exceptions import (
     UnsupportedSignatureMethod,
     WeakSignatureMethod,
 )
+from lti_provider.form import Pairs
 from lti_provider.lti11.content_items import build_empty_selection
 from lti_provider.lti11.diagnosis import Evidence
-from lti_provider.lti11.form import LaunchForm, read_form
-from lti_provider.lti11.parameters import Pairs, check_launch, is_lti_name, read_message
+from lti_provider.lti11.form import LaunchForm, read_launch_form
+from lti_provider.lti11.parameters import check_launch, is_lti_name, read_message
 from lti_provider.lti11.signature import METHODS, base_string, sign
 from lti_provider.lti11.trial_launch import is_trial_launch
 from lti_provider.models import LtiConsumer, VerifiedLaunch
@@ -53,13 +54,13 @@ class SignedRequest:
 
 
 @sensitive_variables()
-def verify(request: HttpRequest) -> VerifiedLaunch:
-    """Read a launch request; check its signature, its clock and that it is a launch.
+def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
+    """Read a launch request whose form is ``body``; check signature, clock and that it is a launch.
 
     Raises what ``verify_signature`` raises and, once the signature held, StaleTimestamp,
     ConsumerInactive, WeakSignatureMethod and what ``check_launch`` raises.
     """
-    signed = verify_signature(request)
+    signed = verify_signature(request, body)
     consumer, oauth = signed.consumer, signed.form.oauth
     evidence, message = Evidence(request, signed.form), read_message(signed.pairs)
     timestamp = int(oauth["oauth_timestamp"])
@@ -88,13 +89,13 @@ def verify(request: HttpRequest) -> VerifiedLaunch:
 
 
 @sensitive_variables()
-def verify_signature(request: HttpRequest) -> SignedRequest:
-    """Read a request and check its signature, and nothing else.
+def verify_signature(request: HttpRequest, body: Pairs) -> SignedRequest:
+    """Read a request whose form is ``body`` and check its signature, and nothing else.
 
     Raises MalformedRequest, UnsupportedSignatureMethod, UnknownConsumerKey, InvalidSignature,
     SecretUnreadable.
     """
-    form = read_form(request)
+    form = read_launch_form(request, body)
     consumer = LtiConsumer.objects.with_key(form.oauth.get("oauth_consumer_key", ""))
     try:
         _check_protocol(form.oauth)

@@ -228,6 +228,9 @@ class LtiConsumer(Lti11Credentials):
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
+    # That of its first LTI 1.3 registration; a deployment of a different issuer is a different LMS.
+    issuer = models.CharField(_("issuer"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False)
+
     installation = DigestJoin(
         LtiInstallation,
         from_fields=("id", "instance_guid_digest"),

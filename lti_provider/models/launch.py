@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -20,6 +21,7 @@ from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
 from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
 from lti_provider.models.primary import PrimaryQuerySet
+from lti_provider.models.registration import LtiRegistration
 from lti_provider.models.result import LtiResult
 from lti_provider.models.user import LtiUser
 from lti_provider.models.verification import Explanation, VerifiedLaunch
@@ -49,11 +51,12 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
         Raises IntegrityError if the consumer's nonce was used before: see ``is_nonce_used``.
         """
         consumer, message = verified.consumer, verified.message
-        handle = secrets.token_urlsafe(32)
+        handle = verified.handle or secrets.token_urlsafe(32)
         # A visitor without an id is a guest of this launch, never a shared account.
         person = (message.person.user_id,) if message.person.user_id else ("", handle)
         launch = LtiLaunch(
             lti_consumer=consumer,
+            registration=verified.registration,
             nonce_digest=digest(verified.nonce),
             nonce_expires_at=verified.nonce_expires_at,
             handle_digest=digest(handle),
@@ -63,7 +66,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
             stored_identity=message.identity if consumer.require_user_account else None,
             target=target,
             clock_difference=verified.clock_difference,
-            signed_with=verified.signed_with,
+            signed_with=verified.signed_with or "",
             session_epoch=consumer.session_epoch,
             launch_url=launch_url,
             foreign_origin=foreign_origin,
@@ -109,14 +112,17 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
     def refuse(
         self, refusal: LaunchRefused, explain: Callable[[LaunchRefused], Explanation]
     ) -> LtiLaunch | None:
-        """Log a refusal of a known consumer, the newest ones of each code only.
+        """Log a refusal of a known consumer or registration, the newest of each code only.
 
         At most a fifth of what is kept is written in a minute, so that a flood does not grow the
         table, slows nothing down, and pushes out only older rows of its own code. None: not
         written, and ``explain`` was not called.
         """
-        consumer: LtiConsumer = refusal.consumer
-        same = self.filter(lti_consumer=consumer, refusal_code=refusal.code).order_by("-pk")
+        consumer: LtiConsumer | None = refusal.consumer
+        whose: dict[str, Any] = {"lti_consumer": consumer}
+        if consumer is None:
+            whose["registration"] = refusal.registration
+        same = self.filter(**whose, refusal_code=refusal.code).order_by("-pk")
         recent = list(same.values_list("pk", "received_at")[: conf.refusals_kept])
         burst = max(1, conf.refusals_kept // 5)
         since = timezone.now() - timedelta(minutes=1)
@@ -153,12 +159,23 @@ class LtiLaunch(models.Model):
     Personal data is kept only as far as the consumer's policy says.
     """
 
-    lti_consumer = models.ForeignKey(
+    # None only for what was refused before the consumer was known, which nobody enters.
+    lti_consumer: models.ForeignKey[LtiConsumer, LtiConsumer] = models.ForeignKey(  # type: ignore[misc]
         LtiConsumer,
         on_delete=models.CASCADE,
+        null=True,
         related_name="lti_launches",
         db_index=False,
         verbose_name=_("LTI consumer"),
+    )
+    registration = models.ForeignKey(
+        LtiRegistration,
+        on_delete=models.CASCADE,
+        null=True,
+        editable=False,
+        related_name="lti_launches",
+        db_index=False,
+        verbose_name=_("registration"),
     )
     received_at = models.DateTimeField(_("received at"), default=timezone.now)
     entered_at = models.DateTimeField(_("entered at"), null=True, editable=False)
@@ -229,9 +246,16 @@ class LtiLaunch(models.Model):
                 fields=("lti_consumer", "nonce_digest"), name="lti_nonce_of_consumer"
             ),
             models.UniqueConstraint(fields=("handle_digest",), name="lti_handle"),
+            models.CheckConstraint(
+                condition=models.Q(lti_consumer__isnull=False) | models.Q(refusal_code__gt=""),
+                name="lti_accepted_of_consumer",
+            ),
         )
         indexes = (
             models.Index(fields=("lti_consumer", "refusal_code", "id"), name="lti_launch_log"),
+            models.Index(
+                fields=("registration", "refusal_code", "id"), name="lti_registration_log"
+            ),
         )
 
     def __str__(self) -> str:
@@ -305,14 +329,15 @@ class LtiLaunch(models.Model):
 
 
 def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunch:
-    consumer: LtiConsumer = refusal.consumer
+    consumer: LtiConsumer | None = refusal.consumer
     message: LaunchMessage = refusal.message or LaunchMessage()
     user_id = message.person.user_id or explanation.user_id
     # Whoever it names can have it erased, verified or not; of who is not named nothing is kept.
     user_digest = refusal.user_digest or (digest(user_id) if user_id else "")
-    kept = consumer.personal_data_kept if user_digest else PersonalData.NONE
+    kept = consumer.personal_data_kept if consumer and user_digest else PersonalData.NONE
     return LtiLaunch(
         lti_consumer=consumer,
+        registration=refusal.registration,
         refusal_code=refusal.code,
         refusal_hint=str(explanation.hint or refusal.hint),
         user_digest=user_digest,

@@ -27,6 +27,8 @@ class SenderKind(models.TextChoices):
     """What a launch named that nobody knows."""
 
     KEY = "key", _("Consumer key")
+    ISSUER = "issuer", _("Issuer")
+    CLIENT = "client", _("Client id")
 
 
 @dataclass(frozen=True, kw_only=True)

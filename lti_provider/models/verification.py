@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lti_provider.message import LaunchMessage
 from lti_provider.models.consumer import LtiConsumer
+from lti_provider.models.registration import LtiDeployment, LtiRegistration
 from lti_provider.models.unknown_sender import UnknownSender
 
 if TYPE_CHECKING:
@@ -20,8 +21,12 @@ class VerifiedLaunch:
 
     ``nonce`` is of any form, unique for the consumer until ``nonce_expires_at``. ``query`` are the
     pairs of the launch URL's query that LTI does not know. ``clock_difference`` is in seconds,
-    positive if the LMS's clock is ahead. ``is_trial``: this site launched itself. ``evidence`` is
-    for ``protocols.explain``.
+    positive if the LMS's clock is ahead. ``signed_with`` is blank where no shared secret signed.
+    ``is_trial``: this site launched itself. ``evidence`` is for ``protocols.explain``.
+
+    Where a login came before: its ``registration``, the ``deployment`` that the launch named (not
+    saved yet if it joins), ``target_url``, the launch URL that was signed, in place of the one
+    that was posted to, and ``handle``, to which the login has bound the browser.
     """
 
     consumer: LtiConsumer
@@ -30,9 +35,13 @@ class VerifiedLaunch:
     nonce_expires_at: datetime
     query: tuple[tuple[str, str], ...]
     clock_difference: int
-    signed_with: LtiConsumer.SecretUse
+    signed_with: LtiConsumer.SecretUse | None
     is_trial: bool
     evidence: object
+    registration: LtiRegistration | None = None
+    deployment: LtiDeployment | None = None
+    target_url: str = ""
+    handle: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +49,9 @@ class Explanation:
     """What the launch log says of a refused launch.
 
     ``hint`` is a likelier cause than the refusal's own hint, or blank. ``user_id`` is whom the
-    request named, verified or not. ``signed_text`` is what the signature should cover, with
-    personal data masked. ``is_trial``: this site launched itself. ``unknown_sender`` is what the
-    request named if it was refused because nobody knows that.
+    request named, verified or not. ``signed_text`` is what the signature should cover, or what
+    was signed, with personal data masked. ``is_trial``: this site launched itself.
+    ``unknown_sender`` is what the request named if it was refused because nobody knows that.
     """
 
     hint: str | _StrPromise = ""

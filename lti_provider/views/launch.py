@@ -12,7 +12,7 @@ from django.db import IntegrityError, router
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
-from django.urls import get_script_prefix, reverse
+from django.urls import Resolver404, ResolverMatch, get_script_prefix, resolve, reverse
 from django.utils.encoding import escape_uri_path
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.text import format_lazy
@@ -79,31 +79,68 @@ class LaunchView(LaunchUrlView):
 
     @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Verify the launch, ask what refuses it, and only then write."""
+        """Verify the launch, and let the view of its launch URL accept it."""
         # A second attempt begins anew.
         vars(self).update(verified=None, entered=None)
+        view = self
         try:
             verified = self.verified = protocols.verify(request)
-            self.consumer, self.message = verified.consumer, verified.message
-            self.query = verified.query
-            self._check_account()
-            installation = self._find_installation()
-            foreign_origin = self._find_foreign_origin()
-            target = self._get_target()
-            with self._accept_once(verified):
-                self._learn(verified, installation)
-                launch = LtiLaunch.objects.accept(
-                    verified,
-                    target=target,
-                    launch_url=request.build_absolute_uri(),
-                    foreign_origin=foreign_origin,
-                )
-                response = self.launch_valid(launch)
+            view = self._find_view(verified)
+            response = view.accept(verified)
         except LaunchRefused as refusal:
-            return self.launch_refused(self.add_known_details(refusal))
-        if self.entered is not None:
-            log_launch(self.entered)
+            return view.launch_refused(self.add_known_details(refusal))
+        if view.entered is not None:
+            log_launch(view.entered)
         return response
+
+    def _find_view(self, verified: VerifiedLaunch) -> LaunchView:
+        # All launches that begin with a login are posted to one address; what was signed says
+        # which launch URL was meant, and that is an address to resolve, never to redirect to.
+        if not verified.target_url:
+            return self
+        match = self._resolve(verified.target_url)
+        view_class = getattr(match.func, "view_class", None) if match else None
+        if match is None or view_class is None or not issubclass(view_class, LaunchView):
+            raise TargetNotLaunchable(
+                format_lazy(
+                    _("“{url}” is not a launch URL of this site, {site}."),
+                    url=verified.target_url[:500],
+                    site=f"{self.request.scheme}://{self.request.get_host()}",
+                )
+            )
+        view: LaunchView = view_class(**match.func.view_initkwargs)  # type: ignore[attr-defined]
+        view.setup(self.request, *match.args, **match.kwargs)
+        return view
+
+    def _resolve(self, url: str) -> ResolverMatch | None:
+        allowed = {self.request.get_host()}
+        parts = urlsplit(url)
+        if parts.scheme != self.request.scheme or not url_has_allowed_host_and_scheme(url, allowed):
+            return None
+        path = "/" + unquote(parts.path).removeprefix(get_script_prefix())
+        try:
+            return resolve(path, getattr(self.request, "urlconf", None))
+        except Resolver404:
+            return None
+
+    def accept(self, verified: VerifiedLaunch) -> HttpResponseBase:
+        """Ask what refuses a verified launch, and only then write. Raises LaunchRefused."""
+        self.verified = verified
+        self.consumer, self.message = verified.consumer, verified.message
+        self.query = verified.query
+        self._check_account()
+        installation = self._find_installation()
+        foreign_origin = self._find_foreign_origin()
+        target = self._get_target()
+        with self._accept_once(verified):
+            self._learn(verified, installation)
+            launch = LtiLaunch.objects.accept(
+                verified,
+                target=target,
+                launch_url=verified.target_url or self.request.build_absolute_uri(),
+                foreign_origin=foreign_origin,
+            )
+            return self.launch_valid(launch)
 
     def launch_valid(self, launch: LtiLaunch) -> HttpResponseBase:
         """Answer an accepted launch: the page itself, or ``enter``, which finds a session.
@@ -126,7 +163,10 @@ class LaunchView(LaunchUrlView):
     def add_known_details(self, refusal: R) -> R:
         if self.verified is not None:
             refusal.with_details(
-                consumer=self.consumer, message=self.message, evidence=self.verified.evidence
+                consumer=self.verified.consumer,
+                registration=self.verified.registration,
+                message=self.verified.message,
+                evidence=self.verified.evidence,
             )
         return refusal
 
@@ -196,7 +236,8 @@ class LaunchView(LaunchUrlView):
             consumer.learn_service_host(get_host(self.message.grade_service.url))
         if verified.is_trial:
             return
-        consumer.record_secret_use(verified.signed_with)
+        if verified.signed_with is not None:
+            consumer.record_secret_use(verified.signed_with)
         if installation is not None:
             installation.record_seen()
 

@@ -1,0 +1,27 @@
+"""What the launch log says of a refused launch of LTI 1.3; nothing here accepts anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lti_provider.exceptions import LaunchRefused
+from lti_provider.models import Explanation
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evidence:
+    """What is left of a login or launch when it is refused; ``claims`` need not be verified."""
+
+    issuer: str = ""
+    client_id: str = ""
+    target_link_uri: str = ""
+    header: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+
+def explain(refusal: LaunchRefused) -> Explanation:
+    """What the launch log says of a refused login or launch."""
+    evidence: Evidence = refusal.evidence
+    return Explanation(launch_url=evidence.target_link_uri)

@@ -1,0 +1,288 @@
+"""LtiRegistration and LtiDeployment: an LMS that speaks LTI 1.3, and where this tool is in it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import (
+    MaxValueValidator,
+    ProhibitNullCharactersValidator,
+)
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.models import prepared
+from lti_provider.models.consumer import LtiConsumer, validate_service_networks
+from lti_provider.models.credentials import STAMP_INTERVAL
+from lti_provider.models.digest import DIGEST_LENGTH, digest
+from lti_provider.models.primary import PrimaryQuerySet
+from lti_provider.origins import get_origin, is_http_url
+
+#: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
+CLOCK_LEEWAY = 60
+LONGEST_CLOCK_LEEWAY = 300
+_URL_LENGTH = 1000
+
+# What fetching the platform's keys writes, and nobody else: never written back from memory.
+_KEY_SET_FIELDS = frozenset(
+    {"fetched_jwks", "jwks_tried_at", "jwks_fetched_at", "jwks_expires_at", "jwks_error"}
+)
+
+
+def validate_endpoint(text: str) -> None:
+    """Refuse what is not an absolute http(s) URL."""
+    if not is_http_url(text):
+        raise ValidationError(
+            _("“%(text)s” is not an address such as https://lms.example.edu/auth."),
+            code="invalid_url",
+            params={"text": text},
+        )
+
+
+def _endpoint(verbose_name: Any, *, blank: bool = False, help_text: Any = "") -> Any:
+    return models.CharField(
+        verbose_name,
+        max_length=_URL_LENGTH,
+        blank=blank,
+        validators=[ProhibitNullCharactersValidator(), validate_endpoint],
+        help_text=help_text,
+    )
+
+
+class LtiRegistrationQuerySet(PrimaryQuerySet["LtiRegistration"]):
+    def with_client(self, issuer: str, client_id: str) -> LtiRegistration | None:
+        """The registration with exactly this issuer and client id, in one indexed read."""
+        found = digest(issuer, client_id)
+        return prepared.find_one(self, "registration_digest", found, ())
+
+    def of_issuer(self, issuer: str) -> LtiRegistrationQuerySet:
+        """All registrations with exactly this issuer."""
+        return self.filter(issuer_digest=digest(issuer))
+
+
+class LtiRegistration(models.Model):
+    """How this site is known to a platform (LTI 1.3 §3.1.3, Security Framework 1.0 §5.1.1).
+
+    Issuer and client id identify it together, to the letter. Nothing of it changes because of a
+    launch or of another request that nobody of ours asked for; what is fetched of ``jwks_uri``
+    aside.
+    """
+
+    class NewDeployments(models.TextChoices):
+        APPROVE = "approve", _("Approve: they wait for an administrator")
+        JOIN = "join", _("Join: they belong to the LTI consumer below")
+
+    issuer = models.CharField(
+        _("issuer"),
+        max_length=IDENTIFIER_LENGTH,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text=_("To the letter as the LMS sends it, such as https://lms.example.edu."),
+    )
+    issuer_digest = models.CharField(max_length=DIGEST_LENGTH, db_index=True, editable=False)
+    client_id = models.CharField(
+        _("client id"),
+        max_length=IDENTIFIER_LENGTH,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text=_("What the LMS calls this site; it makes it when the tool is added there."),
+    )
+    registration_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    authorization_endpoint = _endpoint(
+        _("authorization endpoint"),
+        help_text=_("Where a login sends the browser; also called authentication request URL."),
+    )
+    token_endpoint = _endpoint(
+        _("token endpoint"),
+        blank=True,
+        help_text=_("Where this site asks for leave to send grades; also called access token URL."),
+    )
+    token_audience = models.CharField(
+        _("token audience"),
+        max_length=_URL_LENGTH,
+        blank=True,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text=_("Blank for the token endpoint; Brightspace has one of its own."),
+    )
+    jwks_uri = _endpoint(
+        _("key set URL"),
+        blank=True,
+        help_text=_("Where the LMS publishes its keys; also called public keyset URL."),
+    )
+    jwks = models.TextField(
+        _("key set"),
+        blank=True,
+        max_length=64 * 1024,
+        help_text=_("Only for an LMS without a key set URL: its public key as JWK, JWKS or PEM."),
+    )
+    new_deployments = models.CharField(
+        _("deployments that nobody knows"),
+        max_length=8,
+        choices=NewDeployments,
+        default=NewDeployments.APPROVE,
+    )
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("LTI consumer"),
+        help_text=_("Whom new deployments join."),
+    )
+    service_networks = models.TextField(
+        _("service networks"),
+        blank=True,
+        validators=[validate_service_networks],
+        help_text=_(
+            "Only public addresses are asked, and by https. If this LMS is on a private network, "
+            "list it here, one network a line, such as 10.20.0.0/16."
+        ),
+    )
+    clock_leeway = models.PositiveIntegerField(
+        _("clock leeway"),
+        default=CLOCK_LEEWAY,
+        validators=[MaxValueValidator(LONGEST_CLOCK_LEEWAY)],
+        help_text=_("Seconds that the LMS's clock may differ from ours."),
+    )
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Without it, its launches are refused.")
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    fetched_jwks = models.TextField(blank=True, editable=False)
+    jwks_tried_at = models.DateTimeField(_("keys last asked for"), null=True, editable=False)
+    jwks_fetched_at = models.DateTimeField(_("keys fetched"), null=True, editable=False)
+    jwks_expires_at = models.DateTimeField(_("keys kept until"), null=True, editable=False)
+    # Why the last attempt failed, a code; blank if it did not.
+    jwks_error = models.CharField(max_length=40, blank=True, editable=False)
+
+    objects = LtiRegistrationQuerySet.as_manager()
+
+    class Meta:
+        base_manager_name = "objects"
+        verbose_name = _("LTI 1.3 registration")
+        verbose_name_plural = _("LTI 1.3 registrations")
+        ordering = ("issuer", "pk")
+        constraints = (
+            models.UniqueConstraint(fields=("registration_digest",), name="lti_registration"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.issuer} ({self.client_id})"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, with the digests that issuer and client id are found by."""
+        self.issuer_digest = digest(self.issuer)
+        self.registration_digest = digest(self.issuer, self.client_id)
+        if not self._state.adding and kwargs.get("update_fields") is None:
+            names = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+            kwargs["update_fields"] = names - _KEY_SET_FIELDS
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse a pair that a different registration has, and one that has no keys."""
+        super().clean()
+        self.service_networks = "\n".join(dict.fromkeys(self.service_networks.split()))
+        taken = LtiRegistration.objects.with_client(self.issuer, self.client_id)
+        if taken is not None and taken.pk != self.pk:
+            raise ValidationError(
+                {"client_id": _("Another registration has this issuer and client id.")},
+                code="unique",
+            )
+        if not self.jwks_uri and not self.jwks:
+            raise ValidationError(
+                {"jwks_uri": _("Enter the key set URL, or the key set itself.")}, code="required"
+            )
+
+    @property
+    def service_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of ``service_networks``, in order."""
+        return tuple(ip_network(line) for line in self.service_networks.split())
+
+    @property
+    def authorization_origin(self) -> str:
+        """Origin (RFC 6454) of the authorization endpoint, whose pages post the launches."""
+        return get_origin(self.authorization_endpoint)
+
+
+class LtiDeploymentQuerySet(PrimaryQuerySet["LtiDeployment"]):
+    def with_id(self, registration_pk: int, deployment_id: str) -> LtiDeployment | None:
+        """The deployment, with registration, consumer and its first installation, in one read."""
+        found = digest(str(registration_pk), deployment_id)
+        related = ("registration", "lti_consumer", "lti_consumer__installation")
+        return prepared.find_one(self, "deployment_digest", found, related)
+
+
+class LtiDeployment(models.Model):
+    """One place of this tool in an LMS (LTI 1.3 §3.1.3).
+
+    Issuer, client id and deployment id lead to the consumer, and nothing less. Without a consumer
+    the deployment waits for an administrator, and what is known of it is what it said of itself.
+    """
+
+    registration = models.ForeignKey(
+        LtiRegistration,
+        on_delete=models.CASCADE,
+        related_name="deployments",
+        verbose_name=_("registration"),
+    )
+    deployment_id = models.CharField(
+        _("deployment id"),
+        max_length=IDENTIFIER_LENGTH,
+        validators=[ProhibitNullCharactersValidator()],
+        help_text=_("To the letter as the LMS shows it, such as 1 or 7:8865aa05b4b79b64a91a."),
+    )
+    deployment_digest = models.CharField(max_length=DIGEST_LENGTH, editable=False)
+    lti_consumer = models.ForeignKey(
+        LtiConsumer,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("LTI consumer"),
+    )
+    instance_guid = models.CharField(
+        _("instance guid"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False
+    )
+    installation_name = models.CharField(
+        _("installation"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False
+    )
+    product = models.CharField(
+        _("product"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False
+    )
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Without it, its launches are refused.")
+    )
+    first_seen_at = models.DateTimeField(_("first seen"), null=True, editable=False)
+    last_seen_at = models.DateTimeField(_("last seen"), null=True, editable=False)
+
+    objects = LtiDeploymentQuerySet.as_manager()
+
+    class Meta:
+        base_manager_name = "objects"
+        verbose_name = _("LTI 1.3 deployment")
+        verbose_name_plural = _("LTI 1.3 deployments")
+        ordering = ("registration", "pk")
+        constraints = (
+            models.UniqueConstraint(fields=("deployment_digest",), name="lti_deployment"),
+        )
+
+    def __str__(self) -> str:
+        return self.deployment_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, with the digest that the deployment id is found by."""
+        self.deployment_digest = digest(str(self.registration_id), self.deployment_id)
+        if (fields := kwargs.get("update_fields")) is not None and "deployment_id" in fields:
+            kwargs["update_fields"] = {*fields, "deployment_digest"}
+        super().save(*args, **kwargs)
+
+    def record_seen(self) -> None:
+        """Record an accepted launch, once in an hour at most."""
+        now = timezone.now()
+        if self.last_seen_at is None or now - self.last_seen_at > STAMP_INTERVAL:
+            seen = {"first_seen_at": self.first_seen_at or now, "last_seen_at": now}
+            type(self).objects.filter(pk=self.pk).update(**seen)
