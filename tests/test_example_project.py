@@ -1,10 +1,12 @@
-"""The example, driven over HTTP as a browser would: from the demo LMS's form to the quiz."""
+"""The example, driven over HTTP as a browser would: from the demo LMS to the quiz."""
 
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,11 +14,15 @@ from email.message import Message
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urljoin
 from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.demo import SERVE, demo_environment, serving, start, wait_until_ready
 from tests.waiting import PATIENCE, wait_until
@@ -24,6 +30,7 @@ from tests.waiting import PATIENCE, wait_until
 pytestmark = pytest.mark.once
 
 QUIZ = "/lessons/finding-north/quiz/"
+CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
 
 
 class Page(HTMLParser):
@@ -84,15 +91,21 @@ class Demo:
     tool: str
     env: dict[str, str]
 
-    def activity(self, title: str, browser: Browser) -> Page:
+    def activity(self, title: str, browser: Browser, version: str = "1.3") -> Page:
         """The page of an activity, found as a learner finds it."""
-        course = browser.get(self.lms)
+        links = [link for link in browser.get(self.lms).links if "/courses/" in link]
+        courses = [browser.get(link) for link in links]
+        course = next(page for page in courses if f"LTI {version}, on this page" in page.text)
         pages = [browser.get(link) for link in course.links if "/activities/" in link]
         return next(page for page in pages if f"<h1>{title}</h1>" in page.text)
 
+    def shown(self, title: str, browser: Browser, version: str) -> Page:
+        """The page that shows what opens an activity."""
+        activity = self.activity(title, browser, version)
+        return browser.get(next(link for link in activity.links if "/form/" in link))
+
     def signed_form(self, title: str, browser: Browser) -> list[tuple[str, str]]:
-        link = next(link for link in self.activity(title, browser).links if "/form/" in link)
-        return browser.get(link).form_to("/lti/launch/")
+        return self.shown(title, browser, "1.1").form_to("/lti/launch/")
 
     def switch_to(self, name: str, browser: Browser) -> None:
         course = browser.get(self.lms)
@@ -126,7 +139,7 @@ def answer(quiz: Page, browser: Browser, tool: str) -> Page:
 @pytest.mark.parametrize("destination", ["document", "iframe"])
 def test_learner_answers_the_quiz(demo: Demo, destination: str) -> None:
     browser = Browser(destination)
-    [frame] = demo.activity("Quiz: Finding north", browser).frames
+    [frame] = demo.activity("Quiz: Finding north", browser, "1.1").frames
     fields = browser.get(frame).form_to("/lti/launch/")
 
     quiz = demo.launch(fields, browser)
@@ -247,6 +260,140 @@ def test_account_is_connected_and_disconnected(demo: Demo, browser: Browser) -> 
     after = browser.post(connections.url, connections.form_to("/connections/"), tool)
     assert "None." in after.text
     assert "Are both of these you?" in launch().text
+
+
+class Asking:
+    """A tool that logs in at the demo LMS and verifies its token, from the specifications alone."""
+
+    def __init__(self, demo: Demo, browser: Browser) -> None:
+        self.demo, self.browser = demo, browser
+        login = demo.shown("Quiz: Finding north", browser, "1.3")
+        self.login = dict(login.form_to("/lti/login/"))
+        self.request = {
+            "scope": "openid",
+            "response_type": "id_token",
+            "response_mode": "form_post",
+            "prompt": "none",
+            "client_id": self.login["client_id"],
+            "redirect_uri": f"{demo.tool}lti/launch/",
+            "login_hint": self.login["login_hint"],
+            "lti_message_hint": self.login["lti_message_hint"],
+            "state": "the state",
+            "nonce": "the nonce",
+        }
+
+    def ask(self, browser: Browser | None = None, **changes: str) -> Page:
+        asked = {name: value for name, value in (self.request | changes).items() if value}
+        url = f"{self.demo.lms}authorize/?{urlencode(asked)}"
+        return (browser or self.browser).get(url)
+
+    def answer(self, browser: Browser | None = None, **changes: str) -> dict[str, str]:
+        return dict(self.ask(browser, **changes).form_to("/lti/launch/"))
+
+
+def key_set(demo: Demo) -> list[dict[str, str]]:
+    keys: list[dict[str, str]] = json.loads(Browser().get(f"{demo.lms}key-set/").text)["keys"]
+    return keys
+
+
+def decode(part: str) -> bytes:
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def verified(token: str, key: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a token (RFC 7515), with cryptography alone."""
+    signed, _, signature = token.rpartition(".")
+    n, e = (int.from_bytes(decode(key[name])) for name in "ne")
+    public = RSAPublicNumbers(e, n).public_key()
+    public.verify(decode(signature), signed.encode(), PKCS1v15(), SHA256())
+    header, claims = (json.loads(decode(part)) for part in signed.split("."))
+    return header, claims
+
+
+def test_a_token_answers_the_authorization_request(demo: Demo, browser: Browser) -> None:
+    asking = Asking(demo, browser)
+
+    answer = asking.answer()
+
+    assert answer.keys() == {"id_token", "state"}
+    assert answer["state"] == "the state"
+    [key] = key_set(demo)
+    header, claims = verified(answer["id_token"], key)
+    assert header == {"typ": "JWT", "alg": "RS256", "kid": key["kid"]}
+    assert key.keys() == {"kty", "n", "e", "kid", "use", "alg"}
+    assert claims["iss"] == asking.login["iss"] == "https://lms.campus.example"
+    assert claims["aud"] == asking.login["client_id"]
+    assert claims["nonce"] == "the nonce"
+    assert 0 < claims["exp"] - claims["iat"] <= 300
+    assert claims["name"] == "Amara Okafor"
+    lti = {
+        name.removeprefix(CLAIM): value for name, value in claims.items() if name.startswith(CLAIM)
+    }
+    assert lti["message_type"] == "LtiResourceLinkRequest"
+    assert lti["version"] == "1.3.0"
+    assert lti["deployment_id"] == asking.login["lti_deployment_id"] == "1"
+    assert lti["target_link_uri"] == asking.login["target_link_uri"]
+    assert lti["target_link_uri"] == f"{demo.tool}lti/launch{QUIZ}"
+    assert lti["roles"] == ["http://purl.imsglobal.org/vocab/lis/v2/membership#Learner"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"scope": "profile"}, "invalid_scope"),
+        ({"response_type": "code"}, "unsupported_response_type"),
+        ({"response_mode": "query"}, "invalid_request"),
+        ({"prompt": "login"}, "invalid_request"),
+        ({"nonce": ""}, "invalid_request"),
+        ({"login_hint": "1"}, "invalid_request"),
+        ({"lti_message_hint": ""}, "invalid_request"),
+    ],
+)
+def test_a_wrong_authorization_request_gets_no_token(
+    demo: Demo, browser: Browser, changes: dict[str, str], error: str
+) -> None:
+    answer = Asking(demo, browser).answer(**changes)
+    assert answer.keys() == {"error", "error_description", "state"}
+    assert answer["error"] == error
+    assert answer["state"] == "the state"
+
+
+def test_hints_do_not_stand_for_one_another(demo: Demo, browser: Browser) -> None:
+    asking = Asking(demo, browser)
+    answer = asking.answer(login_hint=asking.login["lti_message_hint"])
+    assert answer["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_id": "somebody-else"},
+        {"redirect_uri": "https://evil.example/"},
+        {"redirect_uri": "http://localhost/lti/launch/"},
+    ],
+)
+def test_a_token_goes_to_the_registered_address_or_nowhere(
+    demo: Demo, browser: Browser, changes: dict[str, str]
+) -> None:
+    page = Asking(demo, browser).ask(**changes)
+    assert page.status == 400
+    assert page.forms == []
+    assert "does not know this tool" in page.text
+
+
+def test_a_redirect_uri_counts_to_the_letter(demo: Demo, browser: Browser) -> None:
+    page = Asking(demo, browser).ask(redirect_uri=f"{demo.tool}lti/launch")
+    assert page.status == 400
+
+
+def test_somebody_else_at_the_browser_has_to_sign_in(demo: Demo, browser: Browser) -> None:
+    asking = Asking(demo, browser)
+    demo.switch_to("Jonas Weber", browser)
+    assert asking.answer()["error"] == "login_required"
+
+
+def test_a_browser_without_a_session_has_to_sign_in(demo: Demo, browser: Browser) -> None:
+    assert Asking(demo, browser).answer(Browser())["error"] == "login_required"
 
 
 def test_second_start_finds_everything_again(tmp_path: Path) -> None:
