@@ -97,8 +97,8 @@ class LaunchRefused(Exception):
 
     #: What was known when the launch was refused: the LtiConsumer and the LtiRegistration that the
     #: request names, what ``protocols.explain`` reads and, only once the signature held, the
-    #: LaunchMessage, the LtiDeployment that waits, the answer that the LMS takes in place of a page,
-    #: and a browser's Origin that is not known to be its.
+    #: LaunchMessage, the LtiDeployment that nobody assigned, the answer that the LMS takes in place
+    #: of a page, and a browser's Origin that is not known to be its.
     consumer: Any = None
     registration: Any = None
     evidence: Any = None
