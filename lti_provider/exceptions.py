@@ -19,13 +19,13 @@ LaunchRefused
 ├── UnknownSigningKey              the LMS's key set does not have the key
 ├── UnsuitableKey                  the LMS's key is not one that a token may be signed with
 ├── KeySetUnavailable              the LMS's keys could not be fetched: nothing is known to be wrong
-├── InvalidTokenSignature          the token's signature does not hold
+├── TokenSignatureInvalid          the token's signature does not hold
 ├── VerifiedLaunchRefused          the signature held
 │   ├── StaleTimestamp             outside the consumer's window
 │   ├── ReplayedLaunch             this nonce was used before
 │   ├── OtherTokenIssuer           the token is a different LMS's
 │   ├── OtherAudience              the token is for a different tool
-│   ├── InvalidTokenTime           a time of the token is missing, or not a number of seconds
+│   ├── TokenTimeInvalid           a time of the token is missing, or not a number of seconds
 │   ├── TokenExpired               the token's time is over
 │   ├── TokenNotYetValid           the token is from the future
 │   ├── TokenBeforeLogin           the token is older than the login that it answers
@@ -308,10 +308,10 @@ class KeySetUnavailable(LaunchRefused):
     hint = _("The key set URL of the registration did not answer with a key set.")
 
 
-class InvalidTokenSignature(LaunchRefused):
+class TokenSignatureInvalid(LaunchRefused):
     """RFC 7515 §5.2: the signature is not one of the LMS's key."""
 
-    code = "invalid_token_signature"
+    code = "token_signature_invalid"
     status = 401
     public_text = _("This site could not verify that the request came from your LMS.")
 
@@ -356,10 +356,10 @@ class OtherAudience(VerifiedLaunchRefused):
     public_text = _("The LMS sent a request that was meant for a different tool.")
 
 
-class InvalidTokenTime(VerifiedLaunchRefused):
+class TokenTimeInvalid(VerifiedLaunchRefused):
     """``exp``, ``iat`` or ``nbf`` is not a number of seconds since 1970 (RFC 7519 §4.1)."""
 
-    code = "invalid_token_time"
+    code = "token_time_invalid"
     status = 400
     public_text = _("The LMS sent a request without a proper time.")
 

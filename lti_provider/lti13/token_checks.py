@@ -11,13 +11,13 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.exceptions import (
-    InvalidTokenTime,
     OtherAudience,
     OtherNonce,
     OtherTokenIssuer,
     TokenBeforeLogin,
     TokenExpired,
     TokenNotYetValid,
+    TokenTimeInvalid,
 )
 from lti_provider.lti13.id_token import show
 from lti_provider.lti13.state import LoginState
@@ -75,7 +75,7 @@ def check_times(
 ) -> float:
     """Check ``exp``, ``iat`` and ``nbf`` (steps 7 and 8), and return ``iat``.
 
-    Raises InvalidTokenTime, TokenExpired, TokenNotYetValid, TokenBeforeLogin.
+    Raises TokenTimeInvalid, TokenExpired, TokenNotYetValid, TokenBeforeLogin.
     """
     now, leeway = time.time(), registration.clock_leeway
     expires_at, issued_at = _read_time(claims, "exp"), _read_time(claims, "iat")
@@ -112,7 +112,7 @@ def _read_time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
     seconds = get_seconds(value)
     if seconds is None:
-        raise InvalidTokenTime(
+        raise TokenTimeInvalid(
             format_lazy(
                 _("The token's {name} is {found}, which is not a number of seconds since 1970."),
                 name=name,
