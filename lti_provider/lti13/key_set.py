@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.utils.functional import Promise
 from django.utils.text import format_lazy
@@ -20,6 +20,9 @@ from joserfc.jwk import RSAKey
 
 from lti_provider.exceptions import UnknownSigningKey, UnsuitableKey
 from lti_provider.models import LtiRegistration
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 _SHORTEST_KEY = 2048
 # A longer one makes each signature slow.
@@ -42,8 +45,8 @@ class KeySet:
     ``only`` is the one key that has no name, in a set of one key.
     """
 
-    keys: Mapping[str, RSAKey | Promise]
-    only: RSAKey | Promise | None = None
+    keys: Mapping[str, RSAKey | _StrPromise]
+    only: RSAKey | _StrPromise | None = None
 
     def find(self, kid: str) -> RSAKey | None:
         """The key of this name, None if there is none. Raises UnsuitableKey."""
@@ -100,7 +103,7 @@ def _parse_json(text: str) -> list[dict[str, Any]]:
     raise NotAKeySet
 
 
-def _load(entries: list[dict[str, Any]]) -> RSAKey | Promise:
+def _load(entries: list[dict[str, Any]]) -> RSAKey | _StrPromise:
     # RFC 7517 §4.5: keys of different types may share a name.
     rsa = [entry for entry in entries if entry.get("kty") == "RSA"]
     if not rsa:
@@ -110,7 +113,7 @@ def _load(entries: list[dict[str, Any]]) -> RSAKey | Promise:
     return _find_misuse(rsa[0]) or _load_rsa(rsa[0])
 
 
-def _find_misuse(entry: dict[str, Any]) -> Promise | None:
+def _find_misuse(entry: dict[str, Any]) -> _StrPromise | None:
     if entry.get("use", "sig") != "sig":
         return _refuse(_("its use is {use}, not sig."), use=entry["use"])
     if entry.get("alg", "RS256") != "RS256":
@@ -118,7 +121,7 @@ def _find_misuse(entry: dict[str, Any]) -> Promise | None:
     return None
 
 
-def _load_rsa(entry: dict[str, Any]) -> RSAKey | Promise:
+def _load_rsa(entry: dict[str, Any]) -> RSAKey | _StrPromise:
     numbers = {name: entry.get(name) for name in ("kty", "n", "e")}
     try:
         key = RSAKey.import_key(cast("Any", numbers))
@@ -132,12 +135,12 @@ def _load_rsa(entry: dict[str, Any]) -> RSAKey | Promise:
     return key
 
 
-def _refuse(reason: Any, **details: object) -> Promise:
+def _refuse(reason: Any, **details: object) -> _StrPromise:
     shown = {name: _show(value) for name, value in details.items()}
-    return cast("Promise", format_lazy(reason, **shown))
+    return format_lazy(reason, **shown)
 
 
-def _describe_unknown(kid: str, known: KeySet) -> Promise:
+def _describe_unknown(kid: str, known: KeySet) -> _StrPromise:
     return _refuse(
         _("The token is signed with kid {kid}, the key set has {known}."),
         kid=kid,
