@@ -35,6 +35,8 @@ MARKER_COOKIE = "__Host-lti_frame"
 WINDOW_COOKIE = "__Host-lti_window"
 # Those of ``binding``, which are Lax too.
 BOUND_TOP_LEVEL = "lti_enter"
+LOGIN_TOP_LEVEL = "lti_login_"
+LOGIN_FRAMED = "lti_frame_login_"
 _SALT = "lti_provider.frames"
 _READ = "_lti_frame_marker"
 _FRAME = "_lti_frame"

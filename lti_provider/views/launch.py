@@ -290,7 +290,8 @@ class LaunchView(LaunchUrlView):
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        binding.bind_handle(self.request, response, launch.handle, path)
+        if launch.registration_id is None:
+            binding.bind_handle(self.request, response, launch.handle, path)
         if frames.may_be_framed(self.request):
             frames.mark_frame(self.request, response, launch)
         return response
