@@ -13,6 +13,9 @@ LaunchRefused
 │   └── RegistrationInactive
 ├── InvalidState                   what came back of the login is not this site's
 ├── StateExpired                   the login began too long ago
+├── UnknownSigningKey              the LMS's key set does not have the key
+├── UnsuitableKey                  the LMS's key is not one that a token may be signed with
+├── KeySetUnavailable              the LMS's keys could not be fetched: nothing is known to be wrong
 ├── VerifiedLaunchRefused          the signature held
 │   ├── StaleTimestamp             outside the consumer's window
 │   ├── ReplayedLaunch             this nonce was used before
@@ -227,6 +230,42 @@ class StateExpired(LaunchRefused):
     hint = _(
         "More than ten minutes passed between login and launch, or an old page was sent again."
     )
+
+
+class UnknownSigningKey(LaunchRefused):
+    """The key set has no key of the token's ``kid`` (Security Framework 1.0 §6.3)."""
+
+    code = "unknown_signing_key"
+    status = 401
+    public_text = _(
+        "Your LMS signed the request with a key that this site does not know. Wait a minute and "
+        "open the activity again. If that does not help, please tell the administrator of the LMS."
+    )
+    hint = _("Compare the key set URL, or the key, of the registration with what the LMS shows.")
+
+
+class UnsuitableKey(LaunchRefused):
+    """The key of the token's ``kid`` may not sign: not RSA, too short, or for something else."""
+
+    code = "unsuitable_key"
+    status = 401
+    public_text = _(
+        "Your LMS signed the request with a key that this site does not accept. "
+        "Please tell the administrator of the LMS."
+    )
+    hint = _("Keys have to be RSA keys for signatures by RS256, of 2048 bits or more.")
+
+
+class KeySetUnavailable(LaunchRefused):
+    """The LMS's keys could not be fetched, so that nobody knows whether the signature holds."""
+
+    code = "key_set_unavailable"
+    status = 503
+    public_text = _(
+        "This site could not fetch the keys of your LMS to check the request. Nothing is wrong "
+        "with your course: wait a minute, then open the activity again."
+    )
+    hint = _("The key set URL of the registration did not answer with a key set.")
 
 
 class VerifiedLaunchRefused(LaunchRefused):
