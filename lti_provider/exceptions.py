@@ -6,6 +6,11 @@ LaunchRefused
 ├── UnknownConsumerKey             no consumer has this key
 ├── InvalidSignature               the signature does not hold
 ├── SecretUnreadable               no key decrypts the stored secret: this site's fault
+├── LoginRefused                   a login names a registration that this site does not offer
+│   ├── UnknownIssuer              no registration has this issuer
+│   ├── UnknownClient              the issuer is known, this client id is not
+│   ├── MissingClientId            the issuer has several registrations, and none was named
+│   └── RegistrationInactive
 ├── InvalidState                   what came back of the login is not this site's
 ├── StateExpired                   the login began too long ago
 ├── OtherRedirectUri               the answer to a login came to a different address
@@ -179,6 +184,57 @@ class SecretUnreadable(LaunchRefused):
         "LTI_PROVIDER_ENCRYPTION_KEYS: put that key back, or enter a new secret here and in the "
         "LMS."
     )
+
+
+class LoginRefused(LaunchRefused):
+    """A login (Security Framework 1.0 §5.1.1.1) that leads to no registration of this site.
+
+    It is not signed, so no text shows what it says.
+    """
+
+
+class UnknownIssuer(LoginRefused):
+    """No registration has this issuer. Issuers are not secret, and most unknown are mistyped."""
+
+    code = "unknown_issuer"
+    status = 401
+    public_text = _(
+        "This site does not know your LMS. Please ask your teacher or the administrator of this "
+        "site to compare the issuer of your LMS with the one that is registered here."
+    )
+    hint = _("No registration has this issuer: compare it to the letter, a slash at its end too.")
+
+
+class UnknownClient(LoginRefused):
+    """The issuer has registrations, but none with this client id."""
+
+    code = "unknown_client"
+    status = 401
+    public_text = _(
+        "This site does not know the client ID that your LMS sent. Please ask your teacher or the "
+        "administrator of this site to compare the client ID in the LMS with the one here."
+    )
+    hint = _("No registration of this issuer has this client ID: compare it to the letter.")
+
+
+class MissingClientId(LoginRefused):
+    """Several registrations have this issuer, and the login named none of them."""
+
+    code = "missing_client_id"
+    public_text = _(
+        "Your LMS did not say which of its registrations this activity belongs to. Please tell "
+        "the administrator of this site."
+    )
+    hint = _("The LMS sends no client_id: enter the registration's own login URL there.")
+
+
+class RegistrationInactive(LoginRefused):
+    """The administrator deactivated this registration."""
+
+    code = "registration_inactive"
+    status = 403
+    public_text = _("Access from this LMS is switched off.")
+    hint = _("The LTI 1.3 registration is not active.")
 
 
 class InvalidState(LaunchRefused):
