@@ -22,7 +22,6 @@ from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
-from django.utils.crypto import constant_time_compare, salted_hmac
 
 from lti_provider.models import LtiConsumer, LtiLaunch
 
@@ -34,11 +33,13 @@ else:
 MARKER_COOKIE = "__Host-lti_frame"
 # Only what a window shows brings it: it is Lax.
 WINDOW_COOKIE = "__Host-lti_window"
+# Those of ``binding``, which are Lax too.
+BOUND_TOP_LEVEL = "lti_enter"
+LOGIN_TOP_LEVEL = "lti_login_"
+LOGIN_FRAMED = "lti_frame_login_"
 _SALT = "lti_provider.frames"
 _READ = "_lti_frame_marker"
 _FRAME = "_lti_frame"
-_BOUND_TOP_LEVEL = "lti_enter"
-_BOUND_FRAMED = "lti_enter_framed"
 # Seconds for which a marker speaks for its consumer.
 _MARKER_LIFETIME = 300
 _REFUSED = "_lti_refuses_framing"
@@ -197,7 +198,7 @@ def _comes_from_frame(request: HttpRequest, marker: FrameMarker) -> bool:
 
 
 def _brings_cookie_of_window(request: HttpRequest) -> bool:
-    names = [WINDOW_COOKIE, _BOUND_TOP_LEVEL]
+    names = [WINDOW_COOKIE, BOUND_TOP_LEVEL]
     if str(settings.SESSION_COOKIE_SAMESITE).lower() in ("lax", "strict"):
         names.append(get_session_cookie(framed=False))
     return any(map(request.COOKIES.get, names))
@@ -297,64 +298,6 @@ def partition_cookies(response: HttpResponseBase, names: Iterable[str] | None = 
         morsel["secure"] = True
         # SimpleCookie.__setitem__ would turn it back into a plain one.
         dict.__setitem__(response.cookies, name, morsel)
-
-
-def bind_handle(request: HttpRequest, response: HttpResponseBase, handle: str, path: str) -> None:
-    """Bind a handle to the browser that launched, so that a mailed link is worth nothing.
-
-    ``path`` is the handle's own, so launches in several tabs do not meet.
-    """
-    if may_be_top_level(request):
-        bind_handle_top_level(request, response, handle, path)
-    if may_be_framed(request):
-        response.set_cookie(
-            _BOUND_FRAMED,
-            _sign_handle(handle),
-            path=path,
-            secure=True,
-            httponly=True,
-            samesite="None",
-        )
-        partition_cookies(response, [_BOUND_FRAMED])
-
-
-def bind_handle_top_level(
-    request: HttpRequest, response: HttpResponseBase, handle: str, path: str
-) -> None:
-    """Bind a handle to the browser of a window."""
-    response.set_cookie(
-        _BOUND_TOP_LEVEL,
-        _sign_handle(handle),
-        path=path,
-        secure=request.is_secure(),
-        httponly=True,
-        samesite="Lax",
-    )
-
-
-def is_bound(request: HttpRequest, handle: str) -> bool:
-    """Whether this browser is the one that launched."""
-    return is_bound_top_level(request, handle) or _is_bound_by(_BOUND_FRAMED, request, handle)
-
-
-def is_bound_top_level(request: HttpRequest, handle: str) -> bool:
-    """Whether this browser launched, or went on, in a window."""
-    return _is_bound_by(_BOUND_TOP_LEVEL, request, handle)
-
-
-def _is_bound_by(cookie: str, request: HttpRequest, handle: str) -> bool:
-    return constant_time_compare(request.COOKIES.get(cookie, ""), _sign_handle(handle))
-
-
-def unbind_handle(request: HttpRequest, response: HttpResponseBase, path: str) -> None:
-    """Delete the cookies of a handle that was used."""
-    for name in (_BOUND_TOP_LEVEL, _BOUND_FRAMED):
-        if name in request.COOKIES:
-            response.delete_cookie(name, path=path)
-
-
-def _sign_handle(handle: str) -> str:
-    return salted_hmac(f"{_SALT}.handle", handle, algorithm="sha256").hexdigest()
 
 
 def forbid_framing(response: HttpResponseBase) -> None:

@@ -19,7 +19,7 @@ from django.utils.text import format_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from lti_provider import frames, sessions
+from lti_provider import binding, frames, sessions
 from lti_provider.backends import get_lti_backend
 from lti_provider.exceptions import (
     ConnectionDeclined,
@@ -82,7 +82,7 @@ def _redirect_to_confirmation(
 ) -> HttpResponseBase:
     path = reverse("lti_provider:account", args=[handle])
     response = SeeOther(f"{path}?framed=1" if framed else path)
-    frames.bind_handle_top_level(request, response, handle, path)
+    binding.bind_handle_top_level(request, response, handle, path)
     return response
 
 
@@ -141,14 +141,14 @@ class AccountView(AccessMixin, HandleView):
 
     def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """A reload, after the course's frame has gone on, says again how it ended."""
-        if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
+        if _is_for_frame(request) and binding.is_bound_top_level(request, handle):
             return self._render_page("connected", request, launch)
         return super().answer_used(request, launch, handle)
 
     def _find_other_answer(
         self, request: HttpRequest, launch: LtiLaunch, handle: str
     ) -> HttpResponseBase | None:
-        if not frames.is_bound_top_level(request, handle):
+        if not binding.is_bound_top_level(request, handle):
             raise OtherBrowser
         if not launch.needs_account:
             return self._answer_connected(request, launch, handle)

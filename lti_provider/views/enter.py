@@ -18,7 +18,7 @@ from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from lti_provider import frames, sessions
+from lti_provider import binding, frames, sessions
 from lti_provider.exceptions import (
     LaunchUsed,
     OtherBrowser,
@@ -47,7 +47,7 @@ class EnterView(HandleView):
         framed = self._is_framed(request, handle)
         if framed and not launch.frame_origins:
             raise UnknownFrameOrigin
-        if not frames.is_bound(request, handle):
+        if not binding.is_bound(request, handle):
             if not framed or frames.FrameMarker.read(request) is not None:
                 raise OtherBrowser
             return self._offer_new_window(launch, handle)
@@ -65,7 +65,7 @@ class EnterView(HandleView):
     @method_decorator(csrf_protect)
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Sign in, in place of somebody else: the person was asked and agreed."""
-        if not frames.is_bound(request, handle):
+        if not binding.is_bound(request, handle):
             raise OtherBrowser
         return self._enter(request, launch, framed=self._is_framed(request, handle))
 
@@ -73,12 +73,12 @@ class EnterView(HandleView):
         with undo_if_it_fails(request), commit(router.db_for_write(LtiLaunch)):
             response = enter(request, launch, framed=framed)
         log_launch(launch)
-        frames.unbind_handle(request, response, request.path)
+        binding.unbind_handle(request, response, request.path)
         return response
 
     def _is_framed(self, request: HttpRequest, handle: str) -> bool:
         if frames.may_be_framed(request) and frames.may_be_top_level(request):
-            return not frames.is_bound_top_level(request, handle)
+            return not binding.is_bound_top_level(request, handle)
         return frames.may_be_framed(request)
 
     def _offer_new_window(self, launch: LtiLaunch, handle: str) -> HttpResponse:
@@ -217,5 +217,5 @@ class NewWindowView(HandleView):
         check_origin(request)
         path = reverse("lti_provider:enter", args=[handle])
         response = SeeOther(path)
-        frames.bind_handle_top_level(request, response, handle, path)
+        binding.bind_handle_top_level(request, response, handle, path)
         return response

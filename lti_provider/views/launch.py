@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import frames, protocols
+from lti_provider import binding, frames, protocols
 from lti_provider.conf import conf
 from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
@@ -290,7 +290,8 @@ class LaunchView(LaunchUrlView):
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        frames.bind_handle(self.request, response, launch.handle, path)
+        if launch.registration_id is None:
+            binding.bind_handle(self.request, response, launch.handle, path)
         if frames.may_be_framed(self.request):
             frames.mark_frame(self.request, response, launch)
         return response
