@@ -393,7 +393,10 @@ def test_somebody_else_at_the_browser_has_to_sign_in(demo: Demo, browser: Browse
 
 
 def test_a_browser_without_a_session_has_to_sign_in(demo: Demo, browser: Browser) -> None:
-    assert Asking(demo, browser).answer(Browser())["error"] == "login_required"
+    stranger = Browser()
+    page = Asking(demo, browser).ask(stranger)
+    again = stranger.post(page.forms[0][0], page.form_to("/authorize/"), demo.lms.rstrip("/"))
+    assert dict(again.form_to("/lti/launch/"))["error"] == "login_required"
 
 
 def test_second_start_finds_everything_again(tmp_path: Path) -> None:

@@ -109,10 +109,17 @@ def authorize(request):
         the_tool = find_tool(asked)
     except UnknownTool as reason:
         return render(request, "courses/unknown_tool.html", {"reason": reason}, status=400)
+    signed_in = request.session.get("person")
+    if signed_in is None and "again" not in asked:
+        # In a frame, some browsers keep our cookie back after a redirect by the tool's site. A page
+        # of our own gets it.
+        fields = [*asked.items(), ("again", "yes")]
+        context = {"tool": the_tool, "url": request.path, "fields": fields}
+        return render(request, "courses/launch.html", context)
     context = {"tool": the_tool, "url": the_tool.redirect_uri, "asked": asked}
     state = [("state", asked["state"])] if "state" in asked else []
     try:
-        person, the_activity, is_shown = check(asked, the_tool, request.session.get("person"))
+        person, the_activity, is_shown = check(asked, the_tool, signed_in)
     except Refused as refusal:
         error = [("error", refusal.error), ("error_description", refusal.description)]
         return render(request, "courses/launch.html", context | {"fields": error + state})
