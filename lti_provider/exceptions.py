@@ -72,6 +72,8 @@ class LaunchRefused(Exception):
     #: is not known to be its.
     consumer: Any = None
     registration: Any = None
+    #: An LtiDeployment that no consumer has, to be shown to an administrator.
+    deployment: Any = None
     evidence: Any = None
     message: Any = None
     reply: Any = None
