@@ -14,9 +14,8 @@ LaunchRefused
 ├── InvalidState                   what came back of the login is not this site's
 ├── StateExpired                   the login began too long ago
 ├── OtherRedirectUri               the answer to a login came to a different address
-├── LoginRefused                   the LMS answered a login with an error
+├── LmsRefusedLogin                the LMS answered a login with an error
 ├── UnknownRegistration            the registration of the login is gone
-├── RegistrationInactive           the administrator deactivated this registration
 ├── MalformedToken                 the token cannot be read in exactly one way
 ├── UnsupportedAlgorithm           the token is not signed by RS256
 ├── CriticalHeader                 the token asks for an extension that nobody knows
@@ -266,10 +265,10 @@ class OtherRedirectUri(LaunchRefused):
     public_text = _("The LMS sent a request to the wrong address of this site.")
 
 
-class LoginRefused(LaunchRefused):
+class LmsRefusedLogin(LaunchRefused):
     """The LMS answered a login with an error (OpenID Connect Core §3.1.2.6)."""
 
-    code = "login_refused"
+    code = "lms_refused_login"
     status = 403
     public_text = _(
         "Your LMS did not let you open this activity. Go back to your course and try again. "
@@ -287,15 +286,6 @@ class UnknownRegistration(LaunchRefused):
         "Please tell the administrator of the LMS or of this site."
     )
     hint = _("The registration was deleted between login and launch.")
-
-
-class RegistrationInactive(LaunchRefused):
-    """The administrator deactivated this registration."""
-
-    code = "registration_inactive"
-    status = 403
-    public_text = _("Access from this LMS is switched off.")
-    hint = _("The LTI 1.3 registration is not active.")
 
 
 class MalformedToken(LaunchRefused):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest
@@ -22,7 +22,7 @@ from lti_provider.exceptions import (
     DeploymentInactive,
     InvalidClaim,
     LaunchRefused,
-    LoginRefused,
+    LmsRefusedLogin,
     MalformedRequest,
     MissingDeployment,
     MissingPerson,
@@ -166,9 +166,9 @@ def _find_registration(state: LoginState) -> LtiRegistration | None:
     return LtiRegistration.objects.filter(pk=state.registration_pk).first()
 
 
-def _build_login_refused(sent: Mapping[str, str], state: LoginState) -> LoginRefused:
+def _build_login_refused(sent: Mapping[str, str], state: LoginState) -> LmsRefusedLogin:
     error = sent["error"]
-    refusal = LoginRefused(
+    refusal = LmsRefusedLogin(
         format_lazy(
             _("The LMS answered the login with the error {error}: {description}"),
             error=show(error),
@@ -189,7 +189,7 @@ def _check_registration(answer: _Answer) -> None:
     # it is believed before the signature holds.
     pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
     if is_identifier(named):
-        answer.deployment = LtiDeployment.objects.with_id(pk, cast("str", named))
+        answer.deployment = LtiDeployment.objects.with_id(pk, named)
     if answer.deployment is not None:
         answer.registration = answer.deployment.registration
     elif (registration := _find_registration(answer.state)) is not None:
@@ -273,7 +273,7 @@ def _check_deployment(answer: _Answer) -> None:
 
 def _check_consumer(answer: _Answer) -> None:
     answer.consumer = _find_consumer(answer)
-    if answer.consumer.issuer not in ("", answer.registration.issuer):
+    if not answer.consumer.accepts_issuer(answer.registration.issuer):
         raise OtherIssuer(
             format_lazy(
                 _(
@@ -290,19 +290,17 @@ def _check_consumer(answer: _Answer) -> None:
 
 
 def _find_consumer(answer: _Answer) -> LtiConsumer:
-    deployment = answer.deployment or _build_deployment(answer)
-    if deployment.lti_consumer is None:
-        deployment.lti_consumer = _find_joined_consumer(deployment)
-        if deployment.lti_consumer is None:
-            raise UnknownDeployment(
-                format_lazy(
-                    _("Deployment {found} of {issuer} has no LTI consumer: choose one for it."),
-                    found=show(deployment.deployment_id),
-                    issuer=deployment.registration.issuer,
-                )
-            ).with_details(deployment=deployment)
-    answer.deployment = deployment
-    return deployment.lti_consumer
+    answer.deployment = deployment = answer.deployment or _build_deployment(answer)
+    consumer = deployment.lti_consumer or _find_joined_consumer(answer)
+    if consumer is None:
+        raise UnknownDeployment(
+            format_lazy(
+                _("Deployment {found} of {issuer} has no LTI consumer: choose one for it."),
+                found=show(deployment.deployment_id),
+                issuer=deployment.registration.issuer,
+            )
+        ).with_details(deployment=deployment)
+    return consumer
 
 
 def _build_deployment(answer: _Answer) -> LtiDeployment:
@@ -316,14 +314,13 @@ def _build_deployment(answer: _Answer) -> LtiDeployment:
     )
 
 
-def _find_joined_consumer(deployment: LtiDeployment) -> LtiConsumer | None:
-    # "Join" is the administrator's word for every deployment, but a different installation than
-    # the consumer's is a different LMS.
-    registration, guid = deployment.registration, deployment.instance_guid
-    consumer = registration.lti_consumer
-    if consumer is None or registration.new_deployments != registration.NewDeployments.JOIN:
-        return None
-    return consumer if not guid or _accepts_installation(consumer, guid) else None
+def _find_joined_consumer(answer: _Answer) -> LtiConsumer | None:
+    # "Join" is the administrator's word for every deployment, but an installation that is not the
+    # consumer's is a different LMS.
+    consumer, guid = answer.registration.joined_consumer, answer.message.installation.guid
+    if consumer is None or not guid:
+        return consumer
+    return consumer if _accepts_installation(consumer, guid) else None
 
 
 def _accepts_installation(consumer: LtiConsumer, guid: str) -> bool:
