@@ -20,6 +20,7 @@ from lti_provider.exceptions import (
     RegistrationInactive,
     UnknownClient,
     UnknownIssuer,
+    UnknownRegistration,
 )
 from lti_provider.form import Pairs, read_form, read_query
 from lti_provider.lti13.diagnosis import Evidence
@@ -165,7 +166,7 @@ def _find_numbered(evidence: Evidence, pk: int) -> LtiRegistration:
     registration = LtiRegistration.objects.filter(pk=pk).first()
     if registration is None:
         text = _("No registration has the number {number}: copy the login URL again.")
-        raise UnknownIssuer(format_lazy(text, number=pk)).with_details(evidence=evidence)
+        raise UnknownRegistration(format_lazy(text, number=pk)).with_details(evidence=evidence)
     if evidence.issuer != registration.issuer:
         text = _("The LMS sent issuer {issuer}; this login URL is for {known}.")
         refusal: LaunchRefused = UnknownIssuer(

@@ -226,9 +226,15 @@ class LtiConsumer(Lti11Credentials):
     unsupported_operations = models.CharField(
         _("unsupported operations"), max_length=30, blank=True, editable=False
     )
+    product = models.CharField(
+        _("product"),
+        max_length=32,
+        blank=True,
+        help_text=_("The make of LMS. Its steps are shown first."),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
-    # That of its first LTI 1.3 registration; a deployment of a different issuer is a different LMS.
+    # That of the first launch by LTI 1.3: a different issuer is a different LMS.
     issuer = models.CharField(_("issuer"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False)
 
     installation = DigestJoin(
@@ -456,9 +462,27 @@ class LtiConsumer(Lti11Credentials):
         self.refresh_from_db(fields=["instance_guid", "instance_guid_digest"])
         return bool(learned) or self.installations.filter(guid_digest=digest(guid)).exists()
 
+    def accepts_issuer(self, issuer: str) -> bool:
+        """Whether no different issuer has launched as this consumer: a consumer is one LMS."""
+        return self.issuer in ("", issuer)
+
+    def learn_issuer(self, issuer: str) -> bool:
+        """Keep the issuer that launched first; False if a different one did.
+
+        Of simultaneous first launches the first to be written wins.
+        """
+        if not self.issuer:
+            type(self).objects.filter(pk=self.pk, issuer="").update(issuer=issuer)
+            self.refresh_from_db(fields=["issuer"])
+        return self.accepts_issuer(issuer)
+
     def accept_installation(self, guid: str, accepted_by: AbstractBaseUser | None = None) -> None:
-        """Accept launches of one more installation, beside those that are accepted already."""
+        """Accept launches of one more installation, beside those that are accepted already.
+
+        Deployments of LTI 1.3 learn anew which of the accepted ones is theirs.
+        """
         self._add_installation(guid, accepted_by)
+        self.deployments.exclude(instance_guid=guid).update(instance_guid="")
         if not self.instance_guid:
             self._set_first_installation(guid)
 

@@ -34,7 +34,13 @@ from lti_provider.exceptions import (
     UserAccountRequired,
 )
 from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, VerifiedLaunch
+from lti_provider.models import (
+    LtiConsumer,
+    LtiDeployment,
+    LtiInstallation,
+    LtiLaunch,
+    VerifiedLaunch,
+)
 from lti_provider.models.primary import commit
 from lti_provider.origins import add_query, get_host, is_under
 from lti_provider.signals import is_from_site
@@ -131,6 +137,7 @@ class LaunchView(LaunchUrlView):
         self.query = verified.query
         self._check_browser(verified)
         self._check_account()
+        self._check_deployment(verified)
         installation = self._find_installation()
         foreign_origin = self._find_foreign_origin(verified)
         target = self._get_target()
@@ -219,6 +226,16 @@ class LaunchView(LaunchUrlView):
         if self.consumer.require_user_account and not self.message.person.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be connected."))
 
+    def _check_deployment(self, verified: VerifiedLaunch) -> None:
+        deployment, consumer = verified.deployment, self.consumer
+        if deployment is None:
+            return
+        if not consumer.accepts_issuer(deployment.registration.issuer):
+            raise self._build_other_issuer(deployment)
+        pins = consumer.guid_policy == LtiConsumer.GuidPolicy.PIN
+        if pins and not deployment.accepts_installation(self.message.installation.guid):
+            raise self._build_other_installation()
+
     def _find_installation(self) -> LtiInstallation | None:
         consumer, guid = self.consumer, self.message.installation.guid
         is_first = guid == consumer.instance_guid
@@ -250,6 +267,8 @@ class LaunchView(LaunchUrlView):
             learned = consumer.learn_installation(guid)
             if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
                 raise self._build_other_installation()
+        if verified.deployment is not None:
+            self._learn_deployment(verified.deployment)
         if self.message.grade_service is not None:
             consumer.learn_service_host(get_host(self.message.grade_service.url))
         if verified.is_trial:
@@ -259,7 +278,35 @@ class LaunchView(LaunchUrlView):
         if installation is not None:
             installation.record_seen()
 
+    def _learn_deployment(self, deployment: LtiDeployment) -> None:
+        consumer, guid = self.consumer, self.message.installation.guid
+        if not consumer.learn_issuer(deployment.registration.issuer):
+            raise self._build_other_issuer(deployment)
+        belongs = deployment.lti_consumer_id == consumer.pk and not deployment._state.adding
+        if not belongs and not deployment.join(consumer):
+            raise OtherInstallation(_("An administrator gave this deployment a different place."))
+        learned = deployment.learn_installation(guid)
+        if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
+            raise self._build_other_installation()
+        deployment.record_seen()
+
+    def _build_other_issuer(self, deployment: LtiDeployment) -> OtherInstallation:
+        return OtherInstallation(
+            format_lazy(
+                _(
+                    "The launch came from issuer {seen}; this consumer has launched as {known}. "
+                    "A different issuer is a different LMS: give its deployments a second consumer."
+                ),
+                seen=deployment.registration.issuer,
+                known=self.consumer.issuer,
+            )
+        )
+
     def _build_other_installation(self) -> OtherInstallation:
+        deployment = self.verified.deployment if self.verified is not None else None
+        return self._describe_other_installation().with_details(deployment=deployment)
+
+    def _describe_other_installation(self) -> OtherInstallation:
         return OtherInstallation(
             format_lazy(
                 _(

@@ -21,7 +21,7 @@ from lti_provider.exceptions import (
     SiteUnavailable,
 )
 from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiUnknownSender
+from lti_provider.models import LtiConsumer, LtiDeployment, LtiLaunch, LtiUnknownSender
 from lti_provider.origins import add_query, get_origin
 from lti_provider.pages import render_page
 from lti_provider.signals import connection_refused, launch_refused
@@ -69,6 +69,8 @@ def _get_consumer_pk(refusal: LaunchRefused) -> Any:
 
 
 def _keep(refusal: LaunchRefused) -> None:
+    if refusal.deployment is not None:
+        _record_deployment(refusal)
     if refusal.consumer is None and refusal.registration is None:
         _record_sender(refusal)
     else:
@@ -119,6 +121,17 @@ def _log_refusal(refusal: LaunchRefused) -> None:
             "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
             fields,
             extra={"event": "launch_refused_not_logged", **fields},
+        )
+
+
+def _record_deployment(refusal: LaunchRefused) -> None:
+    try:
+        LtiDeployment.objects.record_waiting(refusal.deployment)
+    except Error:
+        logger.exception(
+            "deployment_not_recorded code=%s",
+            refusal.code,
+            extra={"event": "deployment_not_recorded", "code": refusal.code},
         )
 
 
