@@ -1,120 +1,36 @@
 """The example, driven over HTTP as a browser would: from the demo LMS to the quiz."""
 
+import html
 import json
 import re
 import signal
 import socket
-import subprocess
-import sys
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from email.message import Message
-from html.parser import HTMLParser
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlencode, urljoin
-from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_opener
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.demo import SERVE, demo_environment, serving, start, wait_until_ready
+from tests.demo import (
+    QUIZ,
+    Browser,
+    Demo,
+    Page,
+    demo_environment,
+    serving,
+    start,
+    wait_until_ready,
+)
 from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.once
 
-QUIZ = "/lessons/finding-north/quiz/"
 CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
-
-
-class Page(HTMLParser):
-    """A page as far as these tests look at it."""
-
-    def __init__(self, url: str, status: int, headers: Message, text: str) -> None:
-        super().__init__()
-        self.url, self.status, self.headers, self.text = url, status, headers, text
-        self.frames: list[str] = []
-        self.links: list[str] = []
-        self.forms: list[tuple[str, list[tuple[str, str]]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "iframe" and "src" in values:
-            self.frames.append(urljoin(self.url, values["src"]))
-        elif tag == "a":
-            self.links.append(urljoin(self.url, values["href"]))
-        elif tag == "form":
-            self.forms.append((urljoin(self.url, values.get("action", "")), []))
-        elif tag == "input" and "name" in values:
-            self.forms[-1][1].append((values["name"], values.get("value", "")))
-
-    def form_to(self, address: str) -> list[tuple[str, str]]:
-        return next(fields for action, fields in self.forms if address in action)
-
-
-class Browser:
-    """A browser's cookies, and what it says about where a page is to be shown."""
-
-    def __init__(self, destination: str = "document") -> None:
-        # Like browsers, and unlike this library's default, trust plain http on loopback.
-        cookies = CookieJar(DefaultCookiePolicy(secure_protocols=("http", "https")))
-        self.opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(cookies))
-        self.destination = destination
-
-    def get(self, url: str) -> Page:
-        return self.open(Request(url))
-
-    def post(self, url: str, fields: list[tuple[str, str]], origin: str) -> Page:
-        return self.open(Request(url, urlencode(fields).encode(), {"Origin": origin}))
-
-    def open(self, request: Request) -> Page:
-        request.add_header("Sec-Fetch-Dest", self.destination)
-        try:
-            response = self.opener.open(request, timeout=PATIENCE)
-        except HTTPError as error:
-            response = error
-        with closing(response):
-            text = response.read().decode()
-            return Page(response.url, response.status, response.headers, text)
-
-
-@dataclass(frozen=True)
-class Demo:
-    lms: str
-    tool: str
-    env: dict[str, str]
-
-    def activity(self, title: str, browser: Browser, version: str = "1.3") -> Page:
-        """The page of an activity, found as a learner finds it."""
-        links = [link for link in browser.get(self.lms).links if "/courses/" in link]
-        courses = [browser.get(link) for link in links]
-        course = next(page for page in courses if f"LTI {version}, on this page" in page.text)
-        pages = [browser.get(link) for link in course.links if "/activities/" in link]
-        return next(page for page in pages if f"<h1>{title}</h1>" in page.text)
-
-    def shown(self, title: str, browser: Browser, version: str) -> Page:
-        """The page that shows what opens an activity."""
-        activity = self.activity(title, browser, version)
-        return browser.get(next(link for link in activity.links if "/form/" in link))
-
-    def signed_form(self, title: str, browser: Browser) -> list[tuple[str, str]]:
-        return self.shown(title, browser, "1.1").form_to("/lti/launch/")
-
-    def switch_to(self, name: str, browser: Browser) -> None:
-        course = browser.get(self.lms)
-        [person] = re.findall(rf'<option value="(\d+)"[^>]*>{name}', course.text)
-        fields = [*course.form_to("/who/"), ("person", person)]
-        browser.post(f"{self.lms}who/", fields, self.lms.rstrip("/"))
-
-    def launch(self, fields: list[tuple[str, str]], browser: Browser) -> Page:
-        return browser.post(f"{self.tool}lti/launch{QUIZ}", fields, self.lms.rstrip("/"))
 
 
 @pytest.fixture(scope="module")
@@ -159,17 +75,11 @@ def gradebook_shows(demo: Demo, score: str) -> bool:
 
 def resend(demo: Demo, *options: str) -> str:
     """What lti_resend says; of every grade, since one may be on its way at any moment."""
-    command = [sys.executable, str(SERVE.parent / "tool" / "manage.py"), "lti_resend"]
-    run = [*command, "--state", "any", *options]
-    done = subprocess.run(run, env=demo.env, check=True, capture_output=True, text=True)
-    return done.stdout
+    return demo.manage_tool("lti_resend", "--state", "any", *options)
 
 
 def make_lms(demo: Demo, mood: str) -> None:
-    browser = Browser()
-    page = browser.get(f"{demo.lms}gradebook/")
-    [token] = [field for field in page.form_to("/gradebook/") if field[0] == "csrfmiddlewaretoken"]
-    browser.post(page.url, [token, ("grade_service", mood)], demo.lms.rstrip("/"))
+    demo.save("gradebook/", grade_service=mood)
 
 
 def test_a_grade_arrives_and_waits_while_the_lms_fails(demo: Demo, browser: Browser) -> None:
@@ -397,6 +307,133 @@ def test_a_browser_without_a_session_has_to_sign_in(demo: Demo, browser: Browser
     page = Asking(demo, browser).ask(stranger)
     again = stranger.post(page.forms[0][0], page.form_to("/authorize/"), demo.lms.rstrip("/"))
     assert dict(again.form_to("/lti/launch/"))["error"] == "login_required"
+
+
+@pytest.mark.parametrize("destination", ["document", "iframe"])
+def test_learner_answers_the_quiz_by_lti_1_3(demo: Demo, destination: str) -> None:
+    browser = Browser(destination)
+    token = demo.get_token("Quiz: Finding north", browser)
+
+    quiz = demo.post_token(token, browser)
+
+    assert quiz.status == 200
+    assert quiz.url.startswith(urljoin(demo.tool, QUIZ))
+    assert "Amara Okafor" in quiz.text
+    result = answer(quiz, browser, demo.tool)
+    assert result.status == 200
+    assert "Your answers are stored." in result.text
+    assert "data-lti-grade" not in result.text
+
+
+def test_a_person_is_the_same_one_in_both_courses(demo: Demo) -> None:
+    by_1_1, by_1_3 = Browser(), Browser()
+    for browser in (by_1_1, by_1_3):
+        demo.switch_to("Ines Duarte", browser)
+    quiz = demo.launch(demo.signed_form("Quiz: Finding north", by_1_1), by_1_1)
+    result = answer(quiz, by_1_1, demo.tool)
+    demo.post_token(demo.get_token("Quiz: Finding north", by_1_3), by_1_3)
+    assert by_1_3.get(result.url.partition("?")[0]).status == 200
+
+
+def test_a_second_use_of_a_token_is_refused(demo: Demo, browser: Browser) -> None:
+    token = demo.get_token("Quiz: Finding north", browser)
+    assert demo.post_token(token, browser).status == 200
+
+    again = demo.post_token(token, browser)
+
+    assert again.status == 403
+    assert "already opened with this click" in again.text
+    assert "replayed_launch" in demo.newest_refusal()
+
+
+def test_a_token_changed_by_hand_is_refused(demo: Demo, browser: Browser) -> None:
+    fields = dict(demo.get_token("Quiz: Finding north", browser))
+    header, claims, signature = fields["id_token"].split(".")
+    teacher = decode(claims).replace(b"#Learner", b"#Instructor")
+    changed = urlsafe_b64encode(teacher).decode().rstrip("=")
+    fields["id_token"] = f"{header}.{changed}.{signature}"
+
+    refused = demo.post_token(list(fields.items()), browser)
+
+    assert refused.status == 401
+    assert "could not verify" in refused.text
+    log = demo.newest_refusal()
+    assert "token_signature_invalid" in log
+    assert "membership#Instructor" in log
+    assert "Amara" not in log
+
+
+def test_a_token_of_a_different_browser_is_refused(demo: Demo, browser: Browser) -> None:
+    token = demo.get_token("Quiz: Finding north", browser)
+    victim = Browser()
+    refused = demo.post_token(token, victim)
+    assert refused.status == 403
+    assert "other_browser" in refused.text
+
+
+def test_a_wrong_deployment_waits_for_an_administrator(demo: Demo, browser: Browser) -> None:
+    demo.save("tools/", deployment_id="somewhere else")
+    try:
+        token = demo.get_token("Quiz: Finding north", browser)
+        refused = demo.post_token(token, browser)
+    finally:
+        demo.press("tools/", "/demo-values/")
+    assert "/return/" in refused.url
+    assert "administrator has to approve this LMS" in html.unescape(refused.text)
+    log = demo.newest_refusal()
+    assert "unknown_deployment" in log
+    assert "somewhere else" in log
+
+
+def test_a_changed_login_names_a_client_that_nobody_knows(demo: Demo, browser: Browser) -> None:
+    page = demo.shown("Quiz: Finding north", browser, "1.3")
+    login = dict(page.form_to("/lti/login/")) | {"client_id": "mistyped"}
+
+    refused = browser.post(f"{demo.tool}lti/login/", list(login.items()), demo.lms.rstrip("/"))
+
+    assert "unknown_client" in refused.text
+    assert "mistyped" in demo.admin("lticonsumer/").text
+
+
+def test_somebody_else_at_the_lms_is_told_to_sign_in_there(demo: Demo, browser: Browser) -> None:
+    page = demo.shown("Quiz: Finding north", browser, "1.3")
+    demo.switch_to("Jonas Weber", browser)
+    login = page.form_to("/lti/login/")
+    error = browser.post(f"{demo.tool}lti/login/", login, demo.lms.rstrip("/"))
+
+    refused = demo.post_token(error.form_to("/lti/launch/"), browser)
+
+    assert refused.status == 403
+    assert "Sign in to your LMS" in refused.text
+    assert "login_required" in demo.newest_refusal()
+
+
+def forget_keys(demo: Demo) -> None:
+    """As if the keys that the tool has of the LMS had been fetched long ago."""
+    forget = "LtiRegistration.objects.update(jwks_tried_at=None, jwks_expires_at=None)"
+    models = "from lti_provider.models import LtiRegistration"
+    demo.manage_tool("shell", "--no-imports", "--command", f"{models}; {forget}")
+
+
+def test_a_new_key_is_fetched_unless_the_key_set_has_stopped(demo: Demo, browser: Browser) -> None:
+    [key] = key_set(demo)
+    demo.press("key/", "/key/new/")
+    forget_keys(demo)
+    assert demo.post_token(demo.get_token("Quiz: Finding north", browser), browser).status == 200
+    assert key not in key_set(demo)
+
+    demo.save("key/", key_set="fails")
+    demo.press("key/", "/key/new/")
+    forget_keys(demo)
+    try:
+        refused = demo.post_token(demo.get_token("Quiz: Finding north", browser), browser)
+    finally:
+        demo.save("key/", key_set="works")
+        forget_keys(demo)
+    assert refused.status == 503
+    log = demo.newest_refusal()
+    assert "key_set_unavailable" in log
+    assert "500" in log
 
 
 def test_second_start_finds_everything_again(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ class Lti13ToolForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         for name in ("login_url", "redirect_uri"):
             self.fields[name].required = True
+        self.fields["deployment_id"].show_hidden_initial = False
 
 
 TOOL_FORMS = {
