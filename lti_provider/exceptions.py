@@ -754,6 +754,19 @@ class OtherBrowser(EnterRefused):
     )
     hint = _("The address was passed on, or this browser keeps no cookies of this site.")
 
+    @classmethod
+    def in_frame(cls) -> Self:
+        """The refusal of a frame that did not bring the cookie of its login."""
+        text = _(
+            "This browser lost the cookie that this activity needs inside the course page. Let "
+            "your LMS open this tool in a new window, or ask your teacher to set that."
+        )
+        hint = _(
+            "The frame did not bring the cookie of its login: the browser keeps none there, or the "
+            "launch was posted in a different browser. Let the LMS open the tool in a new window."
+        )
+        return cls(hint).with_details(public_text=text)
+
 
 class ForeignOrigin(EnterRefused):
     """The new window was not opened by our own page."""

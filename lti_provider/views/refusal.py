@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -45,7 +46,7 @@ def refuse(
 
     ``answer`` makes a page with more to it.
     """
-    consumer = None if refusal.consumer is None else refusal.consumer.pk
+    consumer = _get_consumer_pk(refusal)
     logger.warning(
         "launch_refused code=%s consumer=%s",
         refusal.code,
@@ -61,6 +62,10 @@ def refuse(
         _keep(refusal)
     with translation.override(_get_language(refusal)):
         return _send_back_or_show(refusal) if answer is None else answer()
+
+
+def _get_consumer_pk(refusal: LaunchRefused) -> Any:
+    return None if refusal.consumer is None else refusal.consumer.pk
 
 
 def _keep(refusal: LaunchRefused) -> None:
@@ -111,8 +116,7 @@ def _log_refusal(refusal: LaunchRefused) -> None:
     try:
         LtiLaunch.objects.refuse(refusal, protocols.explain)
     except Error:
-        consumer = None if refusal.consumer is None else refusal.consumer.pk
-        fields = {"code": refusal.code, "consumer": consumer}
+        fields = {"code": refusal.code, "consumer": _get_consumer_pk(refusal)}
         logger.exception(
             "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
             fields,
