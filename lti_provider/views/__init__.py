@@ -11,6 +11,7 @@ from lti_provider.views.enter import EnterView, NewWindowView
 from lti_provider.views.grade import GradeView
 from lti_provider.views.health import HealthView
 from lti_provider.views.launch import LaunchView
+from lti_provider.views.login import LoginView
 from lti_provider.views.sign_out import SignOutView
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "GradeView",
     "HealthView",
     "LaunchView",
+    "LoginView",
     "NewWindowView",
     "SignOutView",
 ]
