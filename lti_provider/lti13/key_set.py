@@ -96,7 +96,7 @@ def _send_request(registration: LtiRegistration) -> HttpAnswer:
 
 def _fail(registration: LtiRegistration, code: str, detail: str) -> None:
     logger.warning(
-        "key_set_not_fetched registration=%s code=%s %s",
+        "key_set_not_fetched registration=%s code=%s detail=%s",
         registration.pk,
         code,
         detail,

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -23,7 +24,7 @@ from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.public_keys import KeySet, NotAKeySet, load_key_set, validate_key_set
-from lti_provider.origins import get_host, get_origin, is_http_url
+from lti_provider.origins import get_origin, is_http_url
 from lti_provider.products import is_shared_issuer
 
 #: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
@@ -258,6 +259,9 @@ class LtiRegistration(models.Model):
                 {"client_id": _("Another registration has this issuer and client id.")},
                 code="unique",
             )
+        self._check_keys()
+
+    def _check_keys(self) -> None:
         if not self.jwks_uri and not self.jwks:
             raise ValidationError(
                 {"jwks_uri": _("Enter the key set URL, or the key set itself.")}, code="required"
@@ -266,7 +270,8 @@ class LtiRegistration(models.Model):
             try:
                 validate_key_set(self.jwks)
             except NotAKeySet as error:
-                raise ValidationError({"jwks": error.text}, code="invalid_key_set") from None
+                invalid = ValidationError(error.text, code="invalid_key_set")
+                raise ValidationError({"jwks": invalid}) from None
 
     def _check_joining(self) -> None:
         if self.new_deployments != self.NewDeployments.JOIN:
@@ -329,7 +334,8 @@ class LtiRegistration(models.Model):
     @property
     def key_set_problem(self) -> str:
         """Why the last attempt to fetch the LMS's keys failed, in words; empty if it did not."""
-        return describe_key_set_problem(self.jwks_error, get_host(self.jwks_uri))
+        host = urlsplit(self.jwks_uri).hostname or ""
+        return describe_key_set_problem(self.jwks_error, host)
 
     def begin_key_fetch(self) -> bool:
         """Whether the caller has to fetch the LMS's keys now: one process does, once a minute.
