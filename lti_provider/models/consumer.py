@@ -13,7 +13,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
-from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
+from lti_provider.message import IDENTIFIER_LENGTH, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQuerySet
 from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
@@ -418,20 +418,22 @@ class LtiConsumer(Lti11Credentials):
             self.unsupported_operations = f"{self.unsupported_operations} {operation}".strip()
             self.save(update_fields=["unsupported_operations"])
 
-    def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
+    def is_foreign_origin(self, origin: str, own: Collection[str]) -> bool:
         """Whether a launch's ``Origin`` header (RFC 6454) names a different site than this LMS.
 
-        A missing or ``null`` one names nobody. Without frame origins, the signed return URL's
-        origin is the LMS's; without that, nobody is known to be foreign.
+        A missing or ``null`` one names nobody. ``own`` is of ``get_frame_origins``; if that is
+        empty, nobody is known to be foreign.
         """
         if self.origin_check == self.OriginCheck.OFF or origin in ("", "null"):
             return False
-        own = self.get_frame_origins(message.return_origin)
         return bool(own) and origin.lower() not in own
 
-    def get_frame_origins(self, return_origin: str | None) -> tuple[str, ...]:
-        """The LMS's origins: the consumer's, else ``return_origin``, of the signed return URL."""
-        return self.frame_origin_list or ((return_origin,) if return_origin else ())
+    def get_frame_origins(self, *said: str | None) -> tuple[str, ...]:
+        """The LMS's origins: the consumer's, else those that a verified launch ``said``.
+
+        They are of the signed return URL and, in LTI 1.3, of the authorization endpoint.
+        """
+        return self.frame_origin_list or tuple(filter(None, dict.fromkeys(said)))
 
     def find_installation(self, guid: str) -> LtiInstallation | None:
         """The accepted installation ``guid``, to the letter, which may be blank.

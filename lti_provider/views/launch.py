@@ -21,11 +21,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import frames, protocols
+from lti_provider import binding, frames, protocols
 from lti_provider.conf import conf
 from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
     LaunchRefused,
+    OtherBrowser,
     OtherInstallation,
     ReplayedLaunch,
     TargetNotLaunchable,
@@ -134,10 +135,11 @@ class LaunchView(LaunchUrlView):
         self.verified = verified
         self.consumer, self.message = verified.consumer, verified.message
         self.query = verified.query
+        self._check_browser(verified)
         self._check_account()
         self._check_deployment(verified)
         installation = self._find_installation()
-        foreign_origin = self._find_foreign_origin()
+        foreign_origin = self._find_foreign_origin(verified)
         target = self._get_target()
         with self._accept_once(verified):
             self._learn(verified, installation)
@@ -152,15 +154,20 @@ class LaunchView(LaunchUrlView):
     def launch_valid(self, launch: LtiLaunch) -> HttpResponseBase:
         """Answer an accepted launch: the page itself, or ``enter``, which finds a session.
 
-        A frame that brings our marker of the same consumer keeps our cookies, so it is signed in
-        at once. Called in the transaction that stores the launch: what is refused here was never
-        launched. An override refuses before it calls this one. Raises LaunchRefused.
+        A frame that brings our marker of the same consumer, or the cookie of its own login, keeps
+        our cookies, so it is signed in at once. Called in the transaction that stores the launch:
+        what is refused here was never launched. An override refuses before it calls this one.
+        Raises LaunchRefused.
         """
-        if frames.is_known(self.request, self.consumer):
+        if self._shows_that_cookies_are_kept(launch):
             known = cast("LtiLaunch", LtiLaunch.objects.with_handle(launch.handle))
+            # Read already.
+            known.registration = launch.registration
             if may_enter_at_once(self.request, known):
                 self.entered = known
-                return enter(self.request, known, framed=True)
+                response = enter(self.request, known, framed=True)
+                binding.unbind_login(self.request, response, launch.handle)
+                return response
         return self._redirect_to_enter(launch)
 
     def launch_refused(self, refusal: LaunchRefused) -> HttpResponseBase:
@@ -203,6 +210,17 @@ class LaunchView(LaunchUrlView):
                 )
             )
         return escape_uri_path(get_script_prefix() + target)
+
+    def _check_browser(self, verified: VerifiedLaunch) -> None:
+        # Otherwise anybody could post a launch of their own in a frame of this browser.
+        is_framed_login = verified.handle and frames.is_framed(self.request)
+        if is_framed_login and not self._is_bound_in_frame(verified.handle):
+            raise OtherBrowser.in_frame()
+
+    def _shows_that_cookies_are_kept(self, launch: LtiLaunch) -> bool:
+        if launch.had_login:
+            return frames.is_apart(self.request) and self._is_bound_in_frame(launch.handle)
+        return frames.is_known(self.request, self.consumer)
 
     def _check_account(self) -> None:
         if self.consumer.require_user_account and not self.message.person.user_id:
@@ -301,22 +319,28 @@ class LaunchView(LaunchUrlView):
             )
         )
 
-    def _find_foreign_origin(self) -> str:
+    def _find_foreign_origin(self, verified: VerifiedLaunch) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
-        if not self.consumer.get_frame_origins(self.message.return_origin):
+        own = self._get_frame_origins(verified)
+        if not own:
             # If this is refused in a frame, the launch log offers it.
             return origin
-        if not self.consumer.is_foreign_origin(origin, self.message):
+        if not self.consumer.is_foreign_origin(origin, own):
             return ""
         if self.consumer.origin_check == LtiConsumer.OriginCheck.ENFORCE:
             raise UnexpectedOrigin(
                 format_lazy(
                     _("The launch was posted from {seen}; the LMS's origins are {own}."),
                     seen=origin,
-                    own=", ".join(self.consumer.get_frame_origins(self.message.return_origin)),
+                    own=", ".join(own),
                 )
             )
         return origin
+
+    def _get_frame_origins(self, verified: VerifiedLaunch) -> tuple[str, ...]:
+        registration = verified.registration
+        endpoint = registration.authorization_origin if registration is not None else None
+        return self.consumer.get_frame_origins(self.message.return_origin, endpoint)
 
     def _get_target(self) -> str:
         url = self.get_success_url()
@@ -337,7 +361,13 @@ class LaunchView(LaunchUrlView):
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        frames.bind_handle(self.request, response, launch.handle, path)
-        if frames.may_be_framed(self.request):
+        # What a login has bound is bound by nothing else: anybody may have posted this.
+        if not launch.had_login:
+            binding.bind_handle(self.request, response, launch.handle, path)
+        is_bound = not launch.had_login or self._is_bound_in_frame(launch.handle)
+        if is_bound and frames.may_be_framed(self.request):
             frames.mark_frame(self.request, response, launch)
         return response
+
+    def _is_bound_in_frame(self, handle: str) -> bool:
+        return binding.has_login_of_frame(self.request, handle)
