@@ -501,7 +501,9 @@ def test_the_pem_is_of_the_key_that_signs_or_of_a_named_one():
     signing = protocols.get_public_pem()
     assert run("pem") == signing
     waiting = keys.rotate_key()
-    assert run("pem", "--", waiting.kid) == run("pem", "2") == keys.get_public_pem(waiting) != signing
+    assert (
+        run("pem", "--", waiting.kid) == run("pem", "2") == keys.get_public_pem(waiting) != signing
+    )
     written = json.loads(run("pem", "--format", "json"))
     assert written == {"kid": get_signer(), "pem": signing, "public_jwk": fetch()[get_signer()]}
 

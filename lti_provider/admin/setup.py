@@ -367,9 +367,9 @@ def _get_addresses(
 def _get_lti13_addresses(request: HttpRequest, shared: dict[str, str]) -> dict[str, Any]:
     values = {
         **shared,
-        "login_url": _tmp(request, "lti_provider:login"),
+        "login_url": request.build_absolute_uri(reverse("lti_provider:login")),
         "redirect_uri": request.build_absolute_uri(reverse("lti_provider:launch")),
-        "jwks_url": _tmp(request, "lti_provider:jwks"),
+        "jwks_url": request.build_absolute_uri(reverse("lti_provider:jwks")),
     }
     steps = [(each, _fill(each.registration_steps, values)) for each in PRODUCTS]
     return {
@@ -421,10 +421,3 @@ def _needs_email(consumer: LtiConsumer) -> bool:
 
 def _get_log_url(line: StatusLine) -> str:
     return "" if line.launch is None else reverse(_LAUNCH_URL, args=[line.launch.pk])
-
-
-def _tmp(request: HttpRequest, name: str) -> str:
-    try:
-        return request.build_absolute_uri(reverse(name))
-    except NoReverseMatch:
-        return "missing"

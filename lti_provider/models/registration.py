@@ -417,18 +417,20 @@ class LtiDeployment(models.Model):
             "product": _make_storable(self.product),
         }
 
-    def join(self, consumer: LtiConsumer) -> bool:
+    def join(self, consumer: LtiConsumer, guid: str) -> bool:
         """Let it belong to ``consumer`` from now on; False if an administrator said otherwise.
+
+        ``guid`` is the installation that launched.
 
         Of simultaneous first launches one makes the row, and the others find it.
         """
-        rows, said = type(self).objects, self.description
+        rows, said = type(self).objects, {**self.description, "instance_guid": guid}
         stored, _created = rows.get_or_create(
             deployment_digest=self.digest, defaults={**said, "lti_consumer": consumer}
         )
         if stored.is_waiting:
             rows.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(
-                lti_consumer=consumer, instance_guid=self.instance_guid
+                lti_consumer=consumer, instance_guid=guid
             )
         self.pk, self._state.adding, self._state.db = stored.pk, False, stored._state.db
         self.refresh_from_db()
