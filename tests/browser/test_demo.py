@@ -1,7 +1,7 @@
 """The demo in Chromium: its LMS and its tool are two sites, so cookies in frames are at stake."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import BrowserContext, FrameLocator, Page, expect
@@ -60,6 +60,17 @@ def test_the_quiz_is_answered_in_a_window(browser: BrowserContext, demo: Demo) -
     open_activity(tab, demo, "Quiz: Faces of the Moon")
     with browser.expect_page() as opened:
         tab.get_by_role("link", name="Open Night Sky").click()
+    answer(opened.value)
+
+
+def test_without_cookies_in_frames_the_quiz_goes_on_in_a_window(
+    open_browser: Callable[[str], BrowserContext], demo: Demo
+) -> None:
+    browser = open_browser("not in frames")
+    tab = browser.new_page()
+    open_activity(tab, demo, "Quiz: Finding north")
+    with browser.expect_page() as opened:
+        framed(tab).get_by_role("button", name="Open in a new window").click()
     answer(opened.value)
 
 
@@ -123,3 +134,46 @@ def test_an_account_is_connected_from_the_frame(browser: BrowserContext, demo: D
     window.goto(f"{demo.tool}lti/connections/")
     window.get_by_role("main").get_by_role("button").first.click()
     expect(window.get_by_text("None.")).to_be_visible()
+
+
+def test_both_sides_are_set_up_by_hand(strict_browser: BrowserContext, demo: Demo) -> None:
+    lms, admin = strict_browser.new_page(), strict_browser.new_page()
+    admin.goto(f"{demo.tool}admin/lti_provider/lticonsumer/add/")
+    admin.get_by_label("Username").fill("admin")
+    admin.get_by_label("Password").fill("admin")
+    admin.get_by_role("button", name="Log in").click()
+    admin.get_by_label("Consumer name").fill("By hand")
+    admin.get_by_role("button", name="Save", exact=True).click()
+
+    lms.goto(f"{demo.lms}tools/")
+    lms.get_by_role("link", name="Add a tool by LTI 1.3").click()
+    lms.get_by_label("Name", exact=True).fill("Stars")
+    for there, here in [
+        ("Target link URI", "Launch URL"),
+        ("Login URL", "Login URL"),
+        ("Redirect URI", "Redirect URI"),
+        ("Key set URL", "Key set URL"),
+    ]:
+        lms.get_by_label(here).fill(admin.get_by_label(there).first.input_value())
+    lms.get_by_role("button", name="Add the tool").click()
+
+    for name in (
+        "Issuer",
+        "Client id",
+        "Deployment id",
+        "Authorization endpoint",
+        "Key set URL",
+    ):
+        value = lms.locator(f"dt:text-is('{name}') + dd code").inner_text()
+        admin.locator("#lti13-register").get_by_label(name, exact=True).fill(value)
+    admin.get_by_role("button", name="Register").click()
+    admin.get_by_role("link", name="https://lms.campus.example").click()
+    admin.get_by_label("Service networks").fill("127.0.0.0/8")
+    admin.get_by_role("button", name="Save", exact=True).click()
+
+    lms.get_by_role("link", name="Add an activity that opens it").click()
+    lms.get_by_label("Title").fill("By hand")
+    lms.get_by_label("Description").fill("Set up by hand.")
+    lms.get_by_label("Target").fill("lessons/finding-north/quiz/")
+    lms.get_by_role("button", name="Add the activity").click()
+    expect(framed(lms).get_by_role("button", name="Send my answers")).to_be_visible()

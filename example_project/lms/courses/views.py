@@ -55,12 +55,8 @@ def activity(request, pk):
 
 
 def add_activity(request):
-    chosen = {name: request.GET.get(name) for name in ("course", "tool")}
-    form = ActivityForm(
-        request.POST or None,
-        initial={"course": Course.objects.first(), "week": 1} | chosen,
-        label_suffix="",
-    )
+    initial = {"course": Course.objects.first().pk, "week": 1} | request.GET.dict()
+    form = ActivityForm(request.POST or None, initial=initial, label_suffix="")
     if form.is_valid():
         added = form.save()
         messages.success(request, f"“{added}” was added to the course.")
