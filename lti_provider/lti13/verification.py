@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest
@@ -125,7 +125,7 @@ class _Answer:
         consumer = self.deployment.lti_consumer if self.deployment is not None else None
         return {
             "consumer": vars(self).get("consumer", consumer),
-            "registration": vars(self).get("registration"),
+            "registration": vars(self).get("registration") or _find_registration(self.state),
             "message": vars(self).get("message"),
             "evidence": self.evidence,
         }
@@ -156,8 +156,6 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
             check(answer)
             answer.passed.append(name)
     except LaunchRefused as refusal:
-        if "registration" not in vars(answer):
-            refusal.with_details(registration=_find_registration(state))
         raise refusal.with_details(**answer.known) from None
     return _build_verified(answer)
 
@@ -189,7 +187,7 @@ def _check_registration(answer: _Answer) -> None:
     # it is believed before the signature holds.
     pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
     if is_identifier(named):
-        answer.deployment = LtiDeployment.objects.with_id(pk, cast("str", named))
+        answer.deployment = LtiDeployment.objects.with_id(pk, named)
     if answer.deployment is not None:
         answer.registration = answer.deployment.registration
     elif (registration := _find_registration(answer.state)) is not None:
