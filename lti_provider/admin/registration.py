@@ -54,6 +54,13 @@ class LtiRegistrationForm(RegistrationModelForm):
 
     class Meta:
         widgets = {
+            **{
+                name: forms.TextInput({"class": "vLargeTextField", "spellcheck": "false"})
+                for name in (
+                    *("issuer", "client_id", "authorization_endpoint", "token_endpoint"),
+                    *("token_audience", "jwks_uri"),
+                )
+            },
             "jwks": forms.Textarea({"rows": 3, "class": "vLargeTextField", "spellcheck": "false"}),
             "service_networks": forms.Textarea({"rows": 3, "class": "vLargeTextField"}),
         }
@@ -159,10 +166,8 @@ class LtiDeploymentAdmin(FilteredAdmin, DeploymentModelAdmin):
     list_display = (
         "deployment_id",
         "issuer",
-        "lti_consumer",
-        "state",
-        "product",
-        "installation_name",
+        "place",
+        "lms",
         "instance_guid",
         "first_seen_at",
         "last_seen_at",
@@ -221,6 +226,20 @@ class LtiDeploymentAdmin(FilteredAdmin, DeploymentModelAdmin):
     def issuer(self, deployment: LtiDeployment) -> str:
         """The issuer of its registration."""
         return deployment.registration.issuer
+
+    @admin.display(description=_("LTI consumer"), ordering="lti_consumer__consumer_name")
+    def place(self, deployment: LtiDeployment) -> str:
+        """The consumer, and what keeps its launches out."""
+        name = str(deployment.lti_consumer or "")
+        if deployment.is_active and name:
+            return name
+        return f"{name} ({self.state(deployment)})" if name else self.state(deployment)
+
+    @admin.display(description=_("LMS"), ordering="installation_name")
+    def lms(self, deployment: LtiDeployment) -> str:
+        """How the LMS calls itself, and its product."""
+        said = (deployment.installation_name, deployment.product)
+        return ", ".join(text for text in said if text) or _NOTHING
 
     @admin.display(description=_("state"))
     def state(self, deployment: LtiDeployment) -> str:

@@ -64,6 +64,10 @@ class WaitingDeployments:
         args = [deployment.pk]
         return {
             "waits": True,
+            # There is nothing else to decide.
+            "show_save": False,
+            "show_save_and_continue": False,
+            "show_save_and_add_another": False,
             "choice": choice if fitting is not None and fitting.exists() else None,
             "belongs_url": reverse(_BELONGS_URL, args=args),
             "consumer_url": reverse(_CONSUMER_URL, args=args) if may_add else "",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
 CLOCK_LEEWAY = 60
 LONGEST_CLOCK_LEEWAY = 300
-#: How many deployments of one registration may wait; the one that was seen first makes room.
+#: How many deployments of one registration may wait; the one not seen for longest makes room.
 WAITING_KEPT = 50
 _WAITING_WRITES_A_MINUTE = 10
 _URL_LENGTH = 1000
@@ -192,7 +192,7 @@ class LtiRegistration(models.Model):
         blank=True,
         related_name="+",
         verbose_name=_("LTI consumer"),
-        help_text=_("Whom new deployments join."),
+        help_text=_("Whose registration this is. If new deployments join, they join this one."),
     )
     service_networks = models.TextField(
         _("service networks"),
