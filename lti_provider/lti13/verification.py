@@ -125,7 +125,7 @@ class _Answer:
         consumer = self.deployment.lti_consumer if self.deployment is not None else None
         return {
             "consumer": vars(self).get("consumer", consumer),
-            "registration": vars(self).get("registration"),
+            "registration": vars(self).get("registration") or _find_registration(self.state),
             "message": vars(self).get("message"),
             "evidence": self.evidence,
         }
@@ -156,8 +156,6 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
             check(answer)
             answer.passed.append(name)
     except LaunchRefused as refusal:
-        if "registration" not in vars(answer):
-            refusal.with_details(registration=_find_registration(state))
         raise refusal.with_details(**answer.known) from None
     return _build_verified(answer)
 
