@@ -288,7 +288,9 @@ def _check_consumer(answer: _Answer) -> None:
 
 
 def _find_consumer(answer: _Answer) -> LtiConsumer:
-    answer.deployment = deployment = answer.deployment or _build_deployment(answer)
+    # What it says of itself now, also where it waits already.
+    said = _build_deployment(answer)
+    answer.deployment = deployment = answer.deployment or said
     consumer = deployment.lti_consumer or _find_joined_consumer(answer)
     if consumer is None:
         raise UnknownDeployment(
@@ -297,7 +299,7 @@ def _find_consumer(answer: _Answer) -> LtiConsumer:
                 found=show(deployment.deployment_id),
                 issuer=deployment.registration.issuer,
             )
-        ).with_details(deployment=deployment)
+        ).with_details(deployment=said)
     return consumer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -21,8 +21,12 @@ from lti_provider.models.consumer import LtiConsumer, validate_service_networks
 from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
+from lti_provider.models.unknown_sender import LtiUnknownSender, SenderKind, UnknownSender
 from lti_provider.origins import get_origin, is_http_url
 from lti_provider.products import is_shared_issuer
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 #: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
 CLOCK_LEEWAY = 60
@@ -63,6 +67,11 @@ class LtiRegistrationQuerySet(PrimaryQuerySet["LtiRegistration"]):
         """The registration with exactly this issuer and client id, in one indexed read."""
         found = digest(issuer, client_id)
         return prepared.find_one(self, "registration_digest", found, ())
+
+    def of_consumer(self, consumer: LtiConsumer) -> LtiRegistrationQuerySet:
+        """Those that the consumer has deployments of, and those whose deployments are to be its."""
+        own = self.filter(deployments__lti_consumer=consumer).order_by().values("pk")
+        return self.filter(models.Q(pk__in=own) | models.Q(lti_consumer=consumer)).order_by("pk")
 
     def of_issuer(self, issuer: str) -> LtiRegistrationQuerySet:
         """All registrations with exactly this issuer."""
@@ -186,6 +195,9 @@ class LtiRegistration(models.Model):
             names = {field.name for field in self._meta.concrete_fields if not field.primary_key}
             kwargs["update_fields"] = names - _KEY_SET_FIELDS
         super().save(*args, **kwargs)
+        senders = LtiUnknownSender.objects.using(self._state.db)
+        senders.forget(UnknownSender(kind=SenderKind.ISSUER, text=self.issuer))
+        senders.forget(UnknownSender(kind=SenderKind.CLIENT, text=self.client_id))
 
     def clean(self) -> None:
         """Refuse a pair that a different registration has, one without keys, and unsafe joining."""
@@ -405,22 +417,48 @@ class LtiDeployment(models.Model):
             "product": _make_storable(self.product),
         }
 
-    def join(self, consumer: LtiConsumer) -> bool:
+    def join(self, consumer: LtiConsumer, guid: str) -> bool:
         """Let it belong to ``consumer`` from now on; False if an administrator said otherwise.
+
+        ``guid`` is the installation that launched.
 
         Of simultaneous first launches one makes the row, and the others find it.
         """
-        rows, said = type(self).objects, self.description
+        rows, said = type(self).objects, {**self.description, "instance_guid": guid}
         stored, _created = rows.get_or_create(
             deployment_digest=self.digest, defaults={**said, "lti_consumer": consumer}
         )
         if stored.is_waiting:
             rows.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(
-                lti_consumer=consumer, instance_guid=self.instance_guid
+                lti_consumer=consumer, instance_guid=guid
             )
         self.pk, self._state.adding, self._state.db = stored.pk, False, stored._state.db
         self.refresh_from_db()
         return self.is_active and self.lti_consumer_id == consumer.pk
+
+    def assign(self, consumer: LtiConsumer, by: AbstractBaseUser | None = None) -> None:
+        """Let one that waits belong to ``consumer``, and accept the installation that it named.
+
+        Raises ValidationError if the consumer's LMS is a different one, or if somebody decided
+        meanwhile.
+        """
+        with transaction.atomic(using=type(self).objects.db):
+            waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
+            if not waiting.update(lti_consumer=consumer):
+                raise ValidationError(_("Somebody decided about this deployment meanwhile."))
+            issuer = self.registration.issuer
+            # A launch that waited was signed in the name of this issuer.
+            is_seen = self.last_seen_at is not None
+            if not (consumer.learn_issuer(issuer) if is_seen else consumer.accepts_issuer(issuer)):
+                raise describe_other_issuer(consumer)
+            if self.instance_guid and consumer.find_installation(self.instance_guid) is None:
+                consumer.accept_installation(self.instance_guid, by)
+        self.lti_consumer = consumer
+
+    def refuse(self) -> bool:
+        """Refuse one that waits, now and later; False if somebody decided meanwhile."""
+        waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
+        return bool(waiting.update(is_active=False))
 
     def accepts_installation(self, guid: str) -> bool:
         """Whether no different installation has launched by this deployment."""
