@@ -7,7 +7,9 @@ import pytest
 from playwright.sync_api import BrowserContext, FrameLocator, Page, expect
 
 from tests.browser.conftest import framed
-from tests.demo import Demo, demo_environment, serving
+from tests.browser.test_firefox import DEFAULT, start
+from tests.demo import Browser, Demo, demo_environment, serving
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.once]
 
@@ -177,3 +179,15 @@ def test_both_sides_are_set_up_by_hand(strict_browser: BrowserContext, demo: Dem
     lms.get_by_label("Target").fill("lessons/finding-north/quiz/")
     lms.get_by_role("button", name="Add the activity").click()
     expect(framed(lms).get_by_role("button", name="Send my answers")).to_be_visible()
+
+
+def test_the_quiz_is_opened_in_a_frame_of_firefox(
+    tmp_path_factory: pytest.TempPathFactory, demo: Demo
+) -> None:
+    # Firefox keeps the LMS's own cookie back after the tool's redirect, so the LMS asks again.
+    page = demo.activity("Quiz: Finding north", Browser())
+    with start(tmp_path_factory, DEFAULT) as firefox:
+        firefox.open(page.url)
+        wait_until(lambda: "/lessons/finding-north/quiz/" in firefox.address_in_frame())
+        firefox.enter_frame()
+        assert firefox.text("h1") == "Finding north"
