@@ -698,6 +698,8 @@ def test_registrations_of_a_consumer_are_read_in_two_queries(platform):
 
 @pytest.mark.parametrize("model", [LtiDeployment, LtiRegistration, LtiConsumer])
 def test_a_site_may_do_without_a_page(admin_client, platform, waiting, model):
+    issuer = UnknownSender(kind=SenderKind.ISSUER, text="https://lms.example/")
+    LtiUnknownSender.objects.record(issuer)
     kept = type(admin.site.get_model_admin(model))
     admin.site.unregister(model)
     try:
