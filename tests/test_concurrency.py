@@ -20,14 +20,16 @@ from lti_provider.models import (
     LtiConsumer,
     LtiContext,
     LtiLaunch,
+    LtiRegistration,
     LtiResourceLink,
     LtiUnknownSender,
     LtiUser,
     UnknownSender,
 )
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, FakePlatform
 from lti_provider.testing.lms import navigation
 from tests import rfc5849
+from tests.key_server import KeyServer
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -274,6 +276,22 @@ def test_unknown_keys_at_once_are_bounded(crowd, keys):
     # The minute may have ended meanwhile.
     minutes = len({sender.turn // 10 for sender in senders})
     assert sum(sender.count for sender in senders) <= 10 * (minutes + 1)
+
+
+def test_cold_launches_of_many_processes_fetch_the_keys_once(crowd):
+    platform = FakePlatform.create()
+    logins = [platform.log_in(Client(), platform.begin_login("/content/")) for _n in range(AT_ONCE)]
+    forms = [urlencode(platform.authorize(login["Location"])) for login in logins]
+    with KeyServer() as server:
+        server.body, server.pause = platform.key_set, 0.5
+        LtiRegistration.objects.update(jwks_uri=server.url, service_networks="127.0.0.0/8")
+        answers = crowd.send(
+            [{"url": "/lti/launch/", "form": form, "headers": HEADERS, "requests": 1}
+             for form in forms]
+        )  # fmt: skip
+    assert last_of(answers) == {303: AT_ONCE}
+    assert len(server.requests) == 1
+    assert LtiLaunch.objects.accepted().count() == AT_ONCE
 
 
 # Accounts that people connect
