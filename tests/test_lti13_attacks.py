@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 import time
+from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
@@ -1071,6 +1072,22 @@ def test_before_the_signature_holds_only_the_bounded_log_is_written(lms, login, 
     assert len(changes) <= 5
     assert LtiLaunch.objects.count() <= 5
     assert not get_user_model().objects.exists()
+
+
+def test_a_forged_token_asks_nobody_while_keys_are_known(lms, login):
+    keys, now = json.dumps(build_key_set(lms.key)), timezone.now()
+    LtiRegistration.objects.update(
+        jwks="",
+        jwks_uri="https://lms.example/keys",
+        fetched_jwks=keys,
+        jwks_tried_at=now,
+        jwks_fetched_at=now,
+        jwks_expires_at=now + timedelta(hours=1),
+    )
+
+    for forge in FORGERIES.values():
+        assert login.post(forge(login)).status_code in (400, 401)
+    accepted(login.answer())
 
 
 def test_the_token_is_never_in_the_log(login, caplog):
