@@ -140,8 +140,6 @@ def products() -> dict[str, dict[str, Any]]:
     def value(node: ast.expr) -> Any:
         if isinstance(node, ast.Tuple):
             return [value(item) for item in node.elts]
-        if isinstance(node, ast.Call) and not node.args:
-            return None  # Addresses of LTI 1.3, which no page shows.
         return ast.literal_eval(node.args[0] if isinstance(node, ast.Call) else node)
 
     tree = ast.parse(PRODUCTS.read_text(encoding="utf-8"))
