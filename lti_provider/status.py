@@ -226,7 +226,7 @@ def _describe_waiting(recent: RecentLaunches) -> Iterator[StatusLine]:
     known = [each.pk for each in recent.registrations]
     waiting = LtiDeployment.objects.waiting().filter(registration__in=known)
     if count := waiting.order_by()[:_WAITING_COUNTED].count():
-        text = _("Deployments that wait for an administrator: {count}.")
+        text = _("Waiting for an administrator: {count}.")
         yield StatusLine(
             name="waiting_deployments",
             label=_("Deployments"),

@@ -237,7 +237,7 @@ def test_a_state_of_a_different_registration_is_refused(lms):
         lambda token: ".".join([token.split(".")[0], encode(b"{} {}"), token.split(".")[2]]),
         lambda token: ".".join([token.split(".")[0], encode(b"\xef\xbb\xbf{}"), "x" * 342]),
         lambda token: ".".join([token.split(".")[0], encode('{"a":1}'.encode("utf-16")), "xx"]),
-        lambda token: ".".join([*token.split(".")[:2], token.split(".")[2][:-3]]),
+        lambda token: ".".join([*token.split(".")[:2], token.split(".")[2][:-1]]),
     ],
 )
 def test_a_token_that_is_not_written_in_the_one_way_is_refused(login, change):
@@ -629,14 +629,37 @@ def test_only_launches_are_answered(login, kind):
     assert refused(login.answer(message_type=kind), "unsupported_message_type")
 
 
-def test_a_selection_is_not_a_launch(login):
-    settings = {"deep_link_return_url": "https://lms.example/dl", "accept_types": ["link"]}
+def test_a_selection_is_not_a_launch(lms, login):
+    settings = {
+        "deep_link_return_url": "https://lms.example/dl",
+        "accept_types": ["link"],
+        "data": "to the letter <>&",
+    }
 
-    response = login.answer(message_type="LtiDeepLinkingRequest", deep_linking_settings=settings,
-                            resource_link=None)  # fmt: skip
+    response = login.answer(
+        message_type="LtiDeepLinkingRequest", deep_linking_settings=settings, resource_link=None
+    )
 
-    assert "unsupported_message_type" in response.text
+    # An empty selection goes back, signed by us, and says why.
+    assert response.status_code == 200
+    assert 'action="https://lms.example/dl"' in response.text
+    (form,) = re.findall(r'name="JWT" value="([^"]+)"', response.text)
+    claims = jwt.decode(form, options={"verify_signature": False})
+    assert claims["iss"] == lms.registration.client_id
+    assert claims["aud"] == lms.registration.issuer
+    assert claims["https://purl.imsglobal.org/spec/lti-dl/claim/data"] == settings["data"]
+    assert claims["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"] == []
+    assert get_refusal()[0] == "unsupported_message_type"
     assert not LtiLaunch.objects.accepted().exists()
+
+
+@each("url", ["javascript:alert(1)", "/dl", "//evil.example", ""])
+def test_nothing_goes_back_to_what_is_not_a_url(login, url):
+    settings = {"deep_link_return_url": url, "accept_types": ["link"]}
+
+    response = login.answer(message_type="LtiDeepLinkingRequest", deep_linking_settings=settings)
+
+    assert refused(response, "unsupported_message_type", 400)
 
 
 @each("missing", ["deep_link_return_url", "accept_types", "both", "all"])

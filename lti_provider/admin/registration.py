@@ -54,6 +54,13 @@ class LtiRegistrationForm(RegistrationModelForm):
 
     class Meta:
         widgets = {
+            **{
+                name: forms.TextInput({"class": "vLargeTextField", "spellcheck": "false"})
+                for name in (
+                    *("issuer", "client_id", "authorization_endpoint", "token_endpoint"),
+                    *("token_audience", "jwks_uri"),
+                )
+            },
             "jwks": forms.Textarea({"rows": 3, "class": "vLargeTextField", "spellcheck": "false"}),
             "service_networks": forms.Textarea({"rows": 3, "class": "vLargeTextField"}),
         }
@@ -124,10 +131,15 @@ class LtiRegistrationAdmin(FilteredAdmin, RegistrationModelAdmin):
         return gettext("Fetched.") if registration.jwks_fetched_at else gettext("Not fetched yet.")
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        # Before the long list: what it means for people.
-        found, counts, perms, protected = super().get_deleted_objects(objs, request)
+        # Launches may be a million, and nobody deletes one of them otherwise.
         sentences = [_describe_deletion(registration) for registration in objs]
-        return [*sentences, *found], counts, perms, protected
+        counts = {self.opts.verbose_name_plural: len(objs)}
+        site = self.admin_site
+        may_delete = not site.is_registered(LtiDeployment) or site.get_model_admin(
+            LtiDeployment
+        ).has_delete_permission(request)
+        needed = set() if may_delete else {LtiDeployment._meta.verbose_name}
+        return sentences, counts, needed, []
 
 
 def _describe_deletion(registration: LtiRegistration) -> str:
@@ -159,10 +171,8 @@ class LtiDeploymentAdmin(FilteredAdmin, DeploymentModelAdmin):
     list_display = (
         "deployment_id",
         "issuer",
-        "lti_consumer",
-        "state",
-        "product",
-        "installation_name",
+        "place",
+        "lms",
         "instance_guid",
         "first_seen_at",
         "last_seen_at",
@@ -221,6 +231,20 @@ class LtiDeploymentAdmin(FilteredAdmin, DeploymentModelAdmin):
     def issuer(self, deployment: LtiDeployment) -> str:
         """The issuer of its registration."""
         return deployment.registration.issuer
+
+    @admin.display(description=_("LTI consumer"), ordering="lti_consumer__consumer_name")
+    def place(self, deployment: LtiDeployment) -> str:
+        """The consumer, and what keeps its launches out."""
+        name = str(deployment.lti_consumer or "")
+        if deployment.is_active and name:
+            return name
+        return f"{name} ({self.state(deployment)})" if name else self.state(deployment)
+
+    @admin.display(description=_("LMS"), ordering="installation_name")
+    def lms(self, deployment: LtiDeployment) -> str:
+        """How the LMS calls itself, and its product."""
+        said = (deployment.installation_name, deployment.product)
+        return ", ".join(text for text in said if text) or _NOTHING
 
     @admin.display(description=_("state"))
     def state(self, deployment: LtiDeployment) -> str:

@@ -57,6 +57,7 @@ from lti_provider.lti13.claims import (
     is_selection,
     read_message,
 )
+from lti_provider.lti13.deep_linking import build_empty_response
 from lti_provider.lti13.diagnosis import Evidence
 from lti_provider.lti13.id_token import (
     IdToken,
@@ -80,7 +81,6 @@ _VERSION = "1.3.0"
 _SIGN_IN = frozenset({"login_required", "interaction_required"})
 # Names of a login, which are nothing to a page.
 _LOGIN_NAMES = frozenset({PROOF, "iss", "login_hint", "target_link_uri"})
-_SHOWN = 200
 
 
 class _Answer:
@@ -104,8 +104,7 @@ class _Answer:
     def claims(self) -> Mapping[str, Any]:
         return self.token.claims
 
-    @property
-    def evidence(self) -> Evidence:
+    def build_evidence(self) -> Evidence:
         names = [name for name, _check in _CHECKS]
         token: IdToken | None = vars(self).get("token")
         if token is None:
@@ -119,15 +118,14 @@ class _Answer:
             failed="".join(names[len(self.passed) : len(self.passed) + 1]),
         )
 
-    @property
-    def known(self) -> dict[str, Any]:
-        """The details of a refusal."""
+    def find_details(self) -> dict[str, Any]:
+        """What is known when it is refused."""
         consumer = self.deployment.lti_consumer if self.deployment is not None else None
         return {
             "consumer": vars(self).get("consumer", consumer),
             "registration": vars(self).get("registration") or _find_registration(self.state),
             "message": vars(self).get("message"),
-            "evidence": self.evidence,
+            "evidence": self.build_evidence(),
         }
 
 
@@ -156,7 +154,7 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
             check(answer)
             answer.passed.append(name)
     except LaunchRefused as refusal:
-        raise refusal.with_details(**answer.known) from None
+        raise refusal.with_details(**answer.find_details()) from None
     return _build_verified(answer)
 
 
@@ -288,16 +286,19 @@ def _check_consumer(answer: _Answer) -> None:
 
 
 def _find_consumer(answer: _Answer) -> LtiConsumer:
+    known = answer.deployment
+    if known is not None and known.lti_consumer is not None:
+        return known.lti_consumer
     # What it says of itself now, also where it waits already.
     said = _build_deployment(answer)
-    answer.deployment = deployment = answer.deployment or said
-    consumer = deployment.lti_consumer or _find_joined_consumer(answer)
+    answer.deployment = known or said
+    consumer = _find_joined_consumer(answer)
     if consumer is None:
         raise UnknownDeployment(
             format_lazy(
                 _("Deployment {found} of {issuer} has no LTI consumer: choose one for it."),
-                found=show(deployment.deployment_id),
-                issuer=deployment.registration.issuer,
+                found=show(said.deployment_id),
+                issuer=answer.registration.issuer,
             )
         ).with_details(deployment=said)
     return consumer
@@ -364,7 +365,7 @@ def _build_selection_refused(answer: _Answer) -> LaunchRefused:
     refusal.public_text = _(
         "This site has no content to choose from. Enter the launch URL of an activity instead."
     )
-    return refusal
+    return refusal.with_details(reply=build_empty_response(answer.claims, answer.registration))
 
 
 def _check_target(answer: _Answer) -> None:
@@ -448,7 +449,7 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         clock_difference=token_checks.get_clock_difference(answer.issued_at),
         signed_with=None,
         is_trial=False,
-        evidence=answer.evidence,
+        evidence=answer.build_evidence(),
         registration=answer.registration,
         deployment=answer.deployment,
         target_url=answer.claims[TARGET_LINK_URI],
