@@ -70,9 +70,9 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
         return found.filter(connected | models.Q(unused, connected_at=None))
 
     def purge_guest(self, pk: int, before: datetime) -> bool:
-        """Delete the account of a guest with all that hangs on it, unless somebody needs it.
+        """Delete the account of a guest or test user with all that hangs on it, and its grades.
 
-        Kept are accounts that the site gave a password or rights, and those that its own tables
+        Unless somebody needs it: kept are accounts that the site gave a password or rights, and those that its own tables
         protect.
         """
         try:
@@ -80,6 +80,9 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
                 guest = self.guests(before).select_related("user").filter(pk=pk).first()
                 if guest is None or not guest.is_temporary or not is_made_by_launch(guest.user):
                     return False
+                if guest.is_test_user:
+                    # Without whose they are, they would be a person's.
+                    guest.lti_results.all().delete()
                 guest.user.delete()
         except (models.ProtectedError, models.RestrictedError):
             return False
