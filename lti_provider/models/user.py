@@ -72,8 +72,8 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
     def purge_guest(self, pk: int, before: datetime) -> bool:
         """Delete the account of a guest or test user with all that hangs on it, and its grades.
 
-        Unless somebody needs it: kept are accounts that the site gave a password or rights, and those that its own tables
-        protect.
+        Unless somebody needs it: kept are accounts that the site gave a password or rights, and
+        those that its own tables protect.
         """
         try:
             with transaction.atomic(using=self.db):
