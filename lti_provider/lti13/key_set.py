@@ -72,12 +72,12 @@ def _fetch(registration: LtiRegistration) -> None:
     try:
         answer = _send_request(registration)
         if answer.status != 200:
-            return _fail(registration, f"status {answer.status}", "")
+            return _fail(registration, f"status_{answer.status}")
         keys = normalize_key_set(answer.body.decode())
     except EgressError as error:
-        return _fail(registration, error.code, error.detail)
+        return _fail(registration, error.code)
     except ValueError:
-        return _fail(registration, "not_a_key_set", "")
+        return _fail(registration, "not_a_key_set")
     registration.end_key_fetch(keys, _find_lifetime(answer))
 
 
@@ -94,12 +94,11 @@ def _send_request(registration: LtiRegistration) -> HttpAnswer:
     )
 
 
-def _fail(registration: LtiRegistration, code: str, detail: str) -> None:
+def _fail(registration: LtiRegistration, code: str) -> None:
     logger.warning(
-        "key_set_not_fetched registration=%s code=%s detail=%s",
+        "key_set_not_fetched registration=%s code=%s",
         registration.pk,
         code,
-        detail,
         extra={"event": "key_set_not_fetched", "registration": registration.pk, "code": code},
     )
     registration.fail_key_fetch(code)

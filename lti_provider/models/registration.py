@@ -54,7 +54,7 @@ KEY_FETCH_INTERVAL = timedelta(minutes=1)
 # An attempt that takes longer has ended with its process.
 _LONGEST_KEY_FETCH = timedelta(seconds=10)
 
-#: Why keys were not fetched, by code.
+#: Why keys were not fetched, by code; ``status_404`` and its like are not listed.
 KEY_SET_PROBLEMS: dict[str, Any] = {
     "timeout": _("The LMS did not answer in time."),
     "unreachable": _("The LMS could not be reached."),
@@ -74,14 +74,15 @@ KEY_SET_PROBLEMS: dict[str, Any] = {
 
 
 def describe_key_set_problem(code: str, host: str) -> str:
-    """The problem of ``jwks_error`` in words; such a code may end in an HTTP status."""
-    kind, _separator, status = code.partition(" ")
+    """The problem of ``jwks_error`` in words; empty for none."""
+    status = code.removeprefix("status_")
+    if status == code:
+        return str(KEY_SET_PROBLEMS.get(code, code)).format(host=host)
     if status.startswith("3"):
-        moved = _("It has moved (HTTP status {status}); redirects are not followed.")
-        return str(moved).format(status=status)
-    if status:
-        return str(_("The LMS answered with HTTP status {status}.")).format(status=status)
-    return str(KEY_SET_PROBLEMS.get(kind, kind)).format(host=host)
+        text = _("It has moved (HTTP status {status}); redirects are not followed.")
+    else:
+        text = _("The LMS answered with HTTP status {status}.")
+    return str(text).format(status=status)
 
 
 def validate_endpoint(text: str) -> None:
