@@ -31,6 +31,7 @@ from lti_provider.models import (
 from lti_provider.testing import FakeLms, FakePlatform
 from lti_provider.testing.lms import navigation
 from tests import rfc5849
+from tests.key_server import KeyServer
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -361,6 +362,22 @@ def test_first_launches_of_two_issuers_at_once_make_one_lms(crowd, platform):
     accepted = LtiLaunch.objects.accepted().values_list("registration__issuer", flat=True)
     assert set(accepted) == {kept}
     assert len(accepted) == entering(answers) == AT_ONCE // 2
+
+
+def test_cold_launches_of_many_processes_fetch_the_keys_once(crowd):
+    platform = FakePlatform.create()
+    logins = [platform.log_in(Client(), platform.begin_login("/content/")) for _n in range(AT_ONCE)]
+    forms = [urlencode(platform.authorize(login["Location"])) for login in logins]
+    with KeyServer() as server:
+        server.body, server.pause = platform.key_set, 0.5
+        LtiRegistration.objects.update(jwks_uri=server.url, service_networks="127.0.0.0/8")
+        answers = crowd.send(
+            [{"url": "/lti/launch/", "form": form, "headers": HEADERS, "requests": 1}
+             for form in forms]
+        )  # fmt: skip
+    assert last_of(answers) == {303: AT_ONCE}
+    assert len(server.requests) == 1
+    assert LtiLaunch.objects.accepted().count() == AT_ONCE
 
 
 # Accounts that people connect

@@ -17,7 +17,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.message import IDENTIFIER_LENGTH, make_storable
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer, validate_service_networks
 from lti_provider.models.credentials import STAMP_INTERVAL
@@ -557,8 +557,8 @@ class LtiDeployment(models.Model):
             "registration_id": self.registration_id,
             "deployment_id": self.deployment_id,
             "instance_guid": self.instance_guid,
-            "installation_name": _make_storable(self.installation_name),
-            "product": _make_storable(self.product),
+            "installation_name": make_storable(self.installation_name)[:IDENTIFIER_LENGTH],
+            "product": make_storable(self.product)[:IDENTIFIER_LENGTH],
         }
 
     def join(self, consumer: LtiConsumer, guid: str) -> bool:
@@ -625,8 +625,3 @@ class LtiDeployment(models.Model):
         if self.last_seen_at is None or now - self.last_seen_at > STAMP_INTERVAL:
             seen = {"first_seen_at": self.first_seen_at or now, "last_seen_at": now}
             type(self).objects.filter(pk=self.pk).update(**seen)
-
-
-def _make_storable(text: str) -> str:
-    known = text.replace("\0", "\ufffd").encode(errors="replace").decode()
-    return known[:IDENTIFIER_LENGTH]
