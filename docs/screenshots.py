@@ -58,6 +58,8 @@ LOW: ViewportSize = {"width": 1200, "height": 520}
 PHONE: ViewportSize = {"width": 390, "height": 740}
 MARGIN = 20
 SECONDS = 20
+# The demo LMS's courses; grades come from the second one.
+BY_1_3, BY_1_1 = "Astronomy for everyone", "Astronomy, last year"
 # Preferences of a profile that keeps cookies of localhost, but none in a frame.
 NO_COOKIES_IN_FRAMES = {
     "default_content_setting_values": {"cookies": 2},
@@ -135,7 +137,9 @@ def running_demo(var: Path) -> Iterator[Demo]:
         "DEMO_VAR": str(var),
         "DEMO_LMS_PORT": str(lms),
         "DEMO_TOOL_PORT": str(tool),
-        # Keys are shown: the same ones every time.
+        # Keys and client ids are shown: the same ones every time.
+        "DEMO_CLIENT_ID": "27d0c7e5a1b4f983",
+        "DEMO_ACCOUNTS_CLIENT_ID": "b86f02d95e3ac714",
         "DEMO_LTI_KEY": "harbour-campus",
         "DEMO_ACCOUNTS_LTI_KEY": "harbour-campus-accounts",
     }
@@ -167,8 +171,9 @@ def window(browser: Browser, color_scheme: Literal["light", "dark"] = "light") -
     return context.new_page()
 
 
-def open_activity(page: Page, demo: Demo, title: str) -> FrameLocator:
+def open_activity(page: Page, demo: Demo, title: str, course: str = BY_1_3) -> FrameLocator:
     page.goto(f"{demo.lms}/")
+    page.get_by_role("navigation", name="Courses").get_by_text(course).click()
     page.get_by_role("link", name=title).click()
     return page.frame_locator("iframe[name=tool]")
 
@@ -204,9 +209,9 @@ def picture_a_quiz(browser: Browser, demo: Demo, camera: Camera) -> None:
     quiz = open_activity(page, demo, "Quiz: Finding north")
     quiz.get_by_role("button", name="Send my answers").wait_for()
     camera.take("quiz", page)
-    answer(quiz)
+    answer(open_activity(page, demo, "Quiz: Finding north", BY_1_1))
     be(page, demo, "Jonas Weber")
-    answer(open_activity(page, demo, "Quiz: Finding north"), wrong=1)
+    answer(open_activity(page, demo, "Quiz: Finding north", BY_1_1), wrong=1)
     page.goto(f"{demo.lms}/gradebook/")
     page.get_by_text("100 %").wait_for()
     page.get_by_text("67 %").wait_for()
@@ -263,13 +268,16 @@ def picture_a_refusal(browser: Browser, demo: Demo, camera: Camera) -> None:
     """The LMS signs with another secret, as after a slip of its administrator."""
     page = window(browser, color_scheme="dark")
     page.goto(f"{demo.lms}/tools/")
+    tool = page.get_by_role("navigation", name="Tools").get_by_role("listitem")
+    tool.filter(has_text="LTI 1.1").first.get_by_role("link").click()
     page.get_by_label("secret").fill("not the secret that the tool has")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("status").wait_for()
-    open_activity(page, demo, "Quiz: Finding north")
+    settings = page.url
+    open_activity(page, demo, "Quiz: Finding north", BY_1_1)
     page.frame_locator("iframe[name=tool]").get_by_text("invalid_signature").wait_for()
     camera.take("refused_dark", page)
-    page.goto(f"{demo.lms}/tools/")
+    page.goto(settings)
     page.get_by_role("button", name="Put the demo's own values back").click()
     page.get_by_role("status").wait_for()
     page.context.close()
@@ -290,7 +298,7 @@ def picture_the_admin(browser: Browser, demo: Demo, camera: Camera) -> None:
     page.set_viewport_size(WINDOW)
     page.get_by_role("link", name="Harbour Campus", exact=True).click()
     page.get_by_role("link", name="Set up the LMS").click()
-    page.locator("summary", has_text="Moodle").click()
+    page.locator("details[name=lti-product] > summary", has_text="Moodle").click()
     page.evaluate("scrollTo(0, 0)")
     camera.take("setup", page)
     camera.take("status", page, page.locator("section", has=page.locator("#lti-status")))

@@ -62,13 +62,14 @@ def answers(host, port):
     return True
 
 
-def environment(tool_port):
+def environment(lms_port, tool_port):
     var = Path(os.environ.get("DEMO_VAR") or EXAMPLE / "var").resolve()
     var.mkdir(parents=True, exist_ok=True)
     keep_secrets(var / "demo.env")
     return os.environ | {
         "DEMO_VAR": str(var),
-        "TOOL_LAUNCH_URL": f"http://localhost:{tool_port}/lti/launch/",
+        "LMS_URL": f"http://127.0.0.1:{lms_port}/",
+        "TOOL_URL": f"http://localhost:{tool_port}/lti/",
     }
 
 
@@ -79,6 +80,8 @@ def keep_secrets(file):
     made = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "LMS_SECRET_KEY": secrets.token_urlsafe(48),
+        "DEMO_CLIENT_ID": secrets.token_hex(8),
+        "DEMO_ACCOUNTS_CLIENT_ID": secrets.token_hex(8),
         "DEMO_LTI_KEY": f"harbour-campus-{secrets.token_hex(4)}",
         "DEMO_LTI_SECRET": secrets.token_hex(24),
         "DEMO_ACCOUNTS_LTI_KEY": f"harbour-campus-accounts-{secrets.token_hex(4)}",
@@ -162,7 +165,7 @@ def main():
     children = []
     try:
         ports = dict(zip(SITES, free_ports(), strict=True))
-        env = environment(ports["tool"])
+        env = environment(ports["lms"], ports["tool"])
         print("Setting up the two sites …", flush=True)
         for site in SITES:
             prepare(site, env)

@@ -117,10 +117,10 @@ def test_every_command_is_documented():
 
 
 def test_every_field_of_a_consumer_is_explained():
-    fields = flatten_fieldsets(admin.site.get_model_admin(LtiConsumer).get_fieldsets(None))
+    fields = flatten_fieldsets(admin.site.get_model_admin(LtiConsumer).fieldsets)
     explained = {row[0].lower() for row in rows("Connect an LMS")}
     by_hand = {"consumer_name", "launch_url", "consumer_key", "consumer_secret"}
-    by_hand |= {"undelivered_grades", "secrets"}
+    by_hand |= {"undelivered_grades", "secrets", "registrations"}
     labels = {
         str(LtiConsumer._meta.get_field(name).verbose_name)
         for name in fields
@@ -273,3 +273,9 @@ def test_no_file_names_a_place_that_only_its_author_has():
     places = re.compile(rb"/" + rb"work/|/tmp/" + rb"dev|\bshared" + rb"/")
     files = (ROOT / name for name in listed.stdout.splitlines())
     assert [file for file in files if file.is_file() and places.search(file.read_bytes())] == []
+
+
+def test_no_picture_of_mermaid_has_a_semicolon_which_ends_its_statements():
+    pictures = re.findall(r"```mermaid\n(.*?)```", MANUAL, re.S)
+    assert len(pictures) > 1
+    assert [line for picture in pictures for line in picture.splitlines() if ";" in line] == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -15,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused
-from lti_provider.message import LaunchMessage, PersonalData
+from lti_provider.message import LaunchMessage, Person, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
@@ -35,6 +37,9 @@ _WITH_ALL = (
     "result",
 )
 _PURGE_BATCH = 1000
+
+#: Seconds between a trial launch of an administrator and the session that it may still become.
+TRIAL_LIFETIME = 600
 
 
 class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
@@ -292,8 +297,25 @@ class LtiLaunch(models.Model):
     @property
     def is_expired(self) -> bool:
         """Whether the handle's lifetime is over; signing in or up takes its time."""
-        lifetime = conf.account_lifetime if self._waits_for_account else conf.enter_lifetime
-        return timezone.now() - self.received_at > timedelta(seconds=lifetime)
+        if self._waits_for_account:
+            return self._is_older_than(conf.account_lifetime)
+        return self._is_older_than(TRIAL_LIFETIME if self.is_made_here else conf.enter_lifetime)
+
+    @property
+    def trial_minutes(self) -> int:
+        """How long any browser that has its address may still open it; 0 if it may not."""
+        if not self.is_made_here:
+            return 0
+        seconds = TRIAL_LIFETIME - (timezone.now() - self.received_at).total_seconds()
+        return max(0, math.ceil(seconds / 60))
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether an administrator made it, to try: no LMS, or who plays one, signed it."""
+        return self.is_trial and not self.signed_with and not self.had_login
+
+    def _is_older_than(self, seconds: float) -> bool:
+        return timezone.now() - self.received_at > timedelta(seconds=seconds)
 
     @property
     def _waits_for_account(self) -> bool:
@@ -323,14 +345,30 @@ class LtiLaunch(models.Model):
         return self.message.presentation.return_url
 
     @property
+    def had_login(self) -> bool:
+        """Whether a login came before it and has bound it to its browser."""
+        return self.registration_id is not None
+
+    @property
+    def said_origins(self) -> tuple[str, ...]:
+        """The LMS's origins as far as the launch and its registration say them."""
+        said = [self.message.return_origin]
+        if self.registration is not None:
+            said.append(self.registration.authorization_origin)
+        return tuple(origin for origin in dict.fromkeys(said) if origin)
+
+    @property
     def frame_origins(self) -> tuple[str, ...]:
-        """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
-        return self.lti_consumer.get_frame_origins(self.message.return_origin)
+        """Who may frame this launch's pages: the consumer's origins, else ``said_origins``."""
+        return self.lti_consumer.frame_origin_list or self.said_origins
 
 
 def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunch:
     consumer: LtiConsumer | None = refusal.consumer
     message: LaunchMessage = refusal.message or LaunchMessage()
+    if consumer is None:
+        # People of an LMS that nobody knows could not be found to have it erased.
+        message = replace(message, person=Person(), custom={})
     user_id = message.person.user_id or explanation.user_id
     # Whoever it names can have it erased, verified or not; of who is not named nothing is kept.
     user_digest = refusal.user_digest or (digest(user_id) if user_id else "")
@@ -345,6 +383,6 @@ def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunc
         launch_url=explanation.launch_url,
         clock_difference=explanation.clock_difference,
         signed_text=explanation.signed_text,
-        is_trial=explanation.is_trial,
+        is_trial=refusal.is_trial or explanation.is_trial,
         foreign_origin=refusal.foreign_origin,
     )

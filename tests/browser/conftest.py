@@ -42,6 +42,17 @@ COOKIES = {
         "default_content_setting_values": {"cookies": 2},
         "content_settings": {"exceptions": {"cookies": {"localhost,localhost": {"setting": 1}}}},
     },
+    "not in frames": {
+        "default_content_setting_values": {"cookies": 2},
+        "content_settings": {
+            "exceptions": {
+                "cookies": {
+                    "localhost,localhost": {"setting": 1},
+                    "127.0.0.1,127.0.0.1": {"setting": 1},
+                }
+            }
+        },
+    },
     "none": {"default_content_setting_values": {"cookies": 2}},
 }
 

@@ -1,4 +1,4 @@
-"""The demo LMS: it knows the tool by key, secret and URL, and imports nothing of it."""
+"""The demo LMS: it knows the tool by what its administrator entered, and imports nothing of it."""
 
 from pathlib import Path
 
@@ -74,9 +74,36 @@ LOGGING = {
     },
 }
 
+# An issuer is a name: nobody looks it up, and it stays the same wherever the LMS is served.
+ISSUER = "https://lms.campus.example"
+
 # What the demo LMS holds about the tool until somebody types in something else.
-TOOL_LAUNCH_URL = env("TOOL_LAUNCH_URL", default="http://localhost:8000/lti/launch/")
-TOOL_KEYS_AND_SECRETS = {
-    "open": (env("DEMO_LTI_KEY"), env("DEMO_LTI_SECRET")),
-    "accounts": (env("DEMO_ACCOUNTS_LTI_KEY"), env("DEMO_ACCOUNTS_LTI_SECRET")),
+TOOL_URL = env("TOOL_URL", default="http://localhost:8000/lti/")
+TOOL_URLS = {
+    "launch_url": f"{TOOL_URL}launch/",
+    "login_url": f"{TOOL_URL}login/",
+    "redirect_uri": f"{TOOL_URL}launch/",
+    "key_set_url": f"{TOOL_URL}jwks/",
+}
+DEMO_TOOLS = {
+    ("1.3", "open"): {
+        **TOOL_URLS,
+        "client_id": env("DEMO_CLIENT_ID"),
+        "deployment_id": "1",
+    },
+    ("1.3", "accounts"): {
+        **TOOL_URLS,
+        "client_id": env("DEMO_ACCOUNTS_CLIENT_ID"),
+        "deployment_id": "2",
+    },
+    ("1.1", "open"): {
+        "launch_url": TOOL_URLS["launch_url"],
+        "consumer_key": env("DEMO_LTI_KEY"),
+        "shared_secret": env("DEMO_LTI_SECRET"),
+    },
+    ("1.1", "accounts"): {
+        "launch_url": TOOL_URLS["launch_url"],
+        "consumer_key": env("DEMO_ACCOUNTS_LTI_KEY"),
+        "shared_secret": env("DEMO_ACCOUNTS_LTI_SECRET"),
+    },
 }

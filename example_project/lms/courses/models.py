@@ -1,6 +1,18 @@
+import secrets
+
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
+from joserfc.jwk import RSAKey
+
+
+def make_key():
+    key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
+    return key.as_dict(private=True)
+
+
+def make_id():
+    return secrets.token_hex(8)
 
 
 class Person(models.Model):
@@ -21,7 +33,9 @@ class Person(models.Model):
         return f"{self.given_name} {self.family_name}"
 
 
-class Course(models.Model):
+class Campus(models.Model):
+    """This LMS as a whole: one row, which seed_demo makes."""
+
     class GradeService(models.TextChoices):
         WORKS = "works", "takes grades"
         FAILS = "fails", "fails (HTTP status 500)"
@@ -29,9 +43,10 @@ class Course(models.Model):
         THROTTLES = "throttles", "asks to come later"
         NONSENSE = "nonsense", "answers nonsense"
 
-    title = models.CharField(max_length=100)
-    label = models.CharField(max_length=20, unique=True)
-    summary = models.TextField()
+    class KeySet(models.TextChoices):
+        WORKS = "works", "publishes its key"
+        FAILS = "fails", "fails (HTTP status 500)"
+
     grade_service = models.CharField(
         "this LMS",
         max_length=10,
@@ -39,12 +54,34 @@ class Course(models.Model):
         default=GradeService.WORKS,
         help_text="See how the tool copes, and that nothing is lost.",
     )
+    key_set = models.CharField("key set URL", max_length=10, choices=KeySet, default=KeySet.WORKS)
+    # Of LTI 1.3, with its private half.
+    key = models.JSONField(default=make_key)
+
+    def __str__(self):
+        return "Harbour Campus"
+
+
+class Course(models.Model):
+    title = models.CharField(max_length=100)
+    label = models.CharField(max_length=20, unique=True)
+    summary = models.TextField()
+
+    class Meta:
+        ordering = ["-label"]
 
     def __str__(self):
         return self.title
 
+    def get_absolute_url(self):
+        return reverse("courses:course", args=[self.pk])
+
 
 class ExternalTool(models.Model):
+    class Version(models.TextChoices):
+        LTI_1_3 = "1.3", "LTI 1.3"
+        LTI_1_1 = "1.1", "LTI 1.1"
+
     class SignatureMethod(models.TextChoices):
         HMAC_SHA1 = "HMAC-SHA1", "HMAC-SHA1"
         HMAC_SHA256 = "HMAC-SHA256", "HMAC-SHA256"
@@ -56,19 +93,34 @@ class ExternalTool(models.Model):
         ACCOUNTS = "accounts"
 
     entry = models.CharField(max_length=10, choices=Entry, blank=True, default="", editable=False)
+    version = models.CharField(max_length=3, choices=Version, default=Version.LTI_1_1)
     name = models.CharField(max_length=100)
-    launch_url = models.URLField("launch URL")
-    consumer_key = models.CharField(max_length=255)
-    shared_secret = models.CharField(max_length=255)
+    launch_url = models.URLField("launch URL", help_text="Activities add their own path to it.")
+
+    # What LTI 1.1 needs: both sides know the secret.
+    consumer_key = models.CharField(max_length=255, blank=True)
+    shared_secret = models.CharField(max_length=255, blank=True)
     signature_method = models.CharField(
         max_length=20, choices=SignatureMethod, default=SignatureMethod.HMAC_SHA1
     )
+
+    # What LTI 1.3 needs: no secrets. This LMS makes the ids, the tool has the addresses.
+    client_id = models.CharField(max_length=255, default=make_id, editable=False)
+    deployment_id = models.CharField(
+        max_length=255,
+        default=make_id,
+        help_text="Made by this LMS. Change it to see a refusal.",
+    )
+    login_url = models.URLField("login URL", blank=True)
+    redirect_uri = models.URLField("redirect URI", blank=True)
+    key_set_url = models.URLField("key set URL", blank=True)
+
     instance_guid = models.CharField(
         "name of this installation",
         max_length=255,
         blank=True,
         default="lms.campus.example",
-        help_text="Sent as tool_consumer_instance_guid, unless it is empty.",
+        help_text="Sent with each launch, unless it is empty.",
     )
     send_name = models.BooleanField("send people's names", default=True)
     send_email = models.BooleanField("send people's e-mail addresses", default=True)
@@ -76,9 +128,16 @@ class ExternalTool(models.Model):
     def __str__(self):
         return self.name
 
+    def get_absolute_url(self):
+        return reverse("courses:tool", args=[self.pk])
+
+    @property
+    def speaks_1_3(self):
+        return self.version == self.Version.LTI_1_3
+
     def use_demo_values(self):
-        self.launch_url = settings.TOOL_LAUNCH_URL
-        self.consumer_key, self.shared_secret = settings.TOOL_KEYS_AND_SECRETS[self.entry]
+        for name, value in settings.DEMO_TOOLS[self.version, self.entry].items():
+            setattr(self, name, value)
         for name in ("signature_method", "instance_guid", "send_name", "send_email"):
             setattr(self, name, self._meta.get_field(name).default)
 

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST
 from oauthlib.common import Request
 from oauthlib.oauth1.rfc5849 import signature
 
-from courses.models import Activity, Course, ExternalTool, Grade, Person
+from courses.models import Activity, Campus, ExternalTool, Grade, Person
 
 NS = {"o": "http://www.imsglobal.org/services/ltiv1p1/xsd/imsoms_v1p0"}
 OPERATIONS = ("replaceResult", "readResult", "deleteResult")
@@ -57,15 +57,15 @@ def sourcedid(activity, person):
 @csrf_exempt
 @require_POST
 def outcomes(request):
-    mood = Course.objects.first().grade_service
-    if mood == Course.GradeService.FAILS:
+    mood = Campus.objects.get().grade_service
+    if mood == Campus.GradeService.FAILS:
         return HttpResponse("<h1>Server Error (500)</h1>", status=500)
-    if mood == Course.GradeService.THROTTLES:
+    if mood == Campus.GradeService.THROTTLES:
         busy = {"Retry-After": "5"}
         return HttpResponse("403 Forbidden (Rate Limit Exceeded)", status=403, headers=busy)
-    if mood == Course.GradeService.NONSENSE:
+    if mood == Campus.GradeService.NONSENSE:
         return HttpResponse("<html><h1>success</h1> We are being maintained.</html>")
-    if mood == Course.GradeService.STALLS:
+    if mood == Campus.GradeService.STALLS:
         time.sleep(STALL_SECONDS)
     return answer(request)
 
@@ -108,7 +108,9 @@ def check_signature(request):
         raise Refused("The Authorization header cannot be read") from None
     values = dict(pairs)
     key = values.get("oauth_consumer_key", "")
-    tool = ExternalTool.objects.filter(consumer_key=key).first()
+    tool = ExternalTool.objects.filter(
+        version=ExternalTool.Version.LTI_1_1, consumer_key=key
+    ).first()
     if tool is None:
         raise Refused("Unknown consumer key")
     body_hash = b64encode(hashlib.sha1(request.body).digest()).decode()

@@ -4,8 +4,12 @@ from courses.models import Person
 
 
 def current_person(request):
-    chosen = Person.objects.filter(pk=request.session.get("person")).first()
-    return chosen or Person.objects.first()
+    return signed_in_person(request) or Person.objects.first()
+
+
+def signed_in_person(request):
+    """Return whom the session names; None if it is new, or gone."""
+    return Person.objects.filter(pk=request.session.get("person")).first()
 
 
 def choose_person(request, person):

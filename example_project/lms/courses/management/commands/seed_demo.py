@@ -1,8 +1,11 @@
+import re
+from urllib.parse import urlsplit
+
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
-from courses.models import Activity, Course, ExternalTool, Person
+from courses.models import Activity, Campus, Course, ExternalTool, Person
 
 PEOPLE = [
     ("Amara", "Okafor", "amara@campus.example", Person.Role.LEARNER, "en-GB"),
@@ -24,50 +27,62 @@ ACTIVITIES = [
 ]  # fmt: skip
 ACCOUNT_WEEK = 4
 
+COURSES = [
+    ("AST-2", "Astronomy for everyone", ExternalTool.Version.LTI_1_3,
+     "Evenings under the open sky. The lessons and quizzes come from Night Sky, by LTI 1.3."),
+    ("AST-1", "Astronomy, last year", ExternalTool.Version.LTI_1_1,
+     "The same lessons and quizzes by LTI 1.1, with grades that come back to the gradebook."),
+]  # fmt: skip
+TOOLS = [
+    (ExternalTool.Entry.OPEN, "Night Sky"),
+    (ExternalTool.Entry.ACCOUNTS, "Night Sky, with an account"),
+]
+
 
 class Command(BaseCommand):
-    help = "Fill the demo LMS, once: people, a course, its activities and the tool they open."
+    help = "Fill the demo LMS, once: people, courses, their activities and the tools they open."
 
     @transaction.atomic
     def handle(self, **options):
-        if not Course.objects.exists():
-            self.add_course()
-        for entry, name in (
-            (ExternalTool.Entry.OPEN, "Night Sky"),
-            (ExternalTool.Entry.ACCOUNTS, "Night Sky, with an account"),
-        ):
-            if not ExternalTool.objects.filter(entry=entry).exists():
-                self.add_tool(entry, name)
+        Campus.objects.get_or_create()
+        if not Person.objects.exists():
+            add_people()
+        for label, title, version, summary in COURSES:
+            fields = {"title": title, "summary": summary}
+            course, _created = Course.objects.update_or_create(label=label, defaults=fields)
+            for entry, name in TOOLS:
+                if not ExternalTool.objects.filter(version=version, entry=entry).exists():
+                    add_tool(course, ExternalTool(version=version, entry=entry, name=name))
         Activity.objects.filter(title__startswith="Quiz").update(is_graded=True)
-        # The tool of the demo may have moved to another port since the last run.
-        ExternalTool.objects.filter(launch_url__regex=r"^http://localhost:\d+/lti/launch/$").update(
-            launch_url=settings.TOOL_LAUNCH_URL
+        follow_to_this_port()
+
+
+def add_people():
+    for given, family, email, role, locale in PEOPLE:
+        Person.objects.create(
+            given_name=given, family_name=family, email=email, role=role, locale=locale
         )
 
-    def add_course(self):
-        for given, family, email, role, locale in PEOPLE:
-            Person.objects.create(
-                given_name=given, family_name=family, email=email, role=role, locale=locale
+
+def add_tool(course, tool):
+    tool.use_demo_values()
+    tool.save()
+    for week, title, target, opens, description in ACTIVITIES:
+        if (week == ACCOUNT_WEEK) == (tool.entry == ExternalTool.Entry.ACCOUNTS):
+            Activity.objects.create(
+                course=course,
+                tool=tool,
+                week=week,
+                title=title,
+                target=target,
+                opens=opens,
+                description=description,
             )
-        Course.objects.create(
-            title="Astronomy for everyone",
-            label="AST-1",
-            summary="Evenings under the open sky, with nothing but your eyes. "
-            "The lessons and quizzes come from Night Sky, another site.",
-        )
 
-    def add_tool(self, entry, name):
-        tool = ExternalTool(entry=entry, name=name)
-        tool.use_demo_values()
-        tool.save()
-        for week, title, target, opens, description in ACTIVITIES:
-            if (week == ACCOUNT_WEEK) == (entry == ExternalTool.Entry.ACCOUNTS):
-                Activity.objects.create(
-                    course=Course.objects.get(),
-                    tool=tool,
-                    week=week,
-                    title=title,
-                    target=target,
-                    opens=opens,
-                    description=description,
-                )
+
+def follow_to_this_port():
+    """The tool of the demo may have moved to another port since the last run."""
+    for name, url in settings.TOOL_URLS.items():
+        path = re.escape(urlsplit(url).path)
+        moved = ExternalTool.objects.filter(**{f"{name}__regex": rf"^http://localhost:\d+{path}$"})
+        moved.update(**{name: url})

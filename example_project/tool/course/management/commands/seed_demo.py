@@ -5,11 +5,15 @@ import environ
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 from django.db import transaction
-from lti_provider.models import LtiConsumer
+from lti_provider.models import LtiConsumer, LtiDeployment, LtiRegistration
 
 from course.models import Choice, Lesson, Question
 
 CONTENT = Path(__file__).resolve().parents[2] / "content.toml"
+# What an administrator copies from the LMS's page of the tool, its ids aside.
+LMS_URL = "http://127.0.0.1:8001/"
+ISSUER = "https://lms.campus.example"
+LOOPBACK = "127.0.0.0/8\n::1/128"
 LEARNERS = [
     ("maria", "Maria", "Lopes", "maria@nightsky.example"),
     ("tom", "Tom", "Sawicki", "tom@nightsky.example"),
@@ -33,19 +37,22 @@ class Command(BaseCommand):
             add_lessons()
         add_learners()
         # From the environment: the arguments of a command are visible to every process.
-        add_consumer(
+        consumer = add_consumer(
             consumer_name,
             env("DEMO_LTI_KEY"),
             env("DEMO_LTI_SECRET"),
             personal_data="name",
         )
-        add_consumer(
+        add_deployment(consumer, env("DEMO_CLIENT_ID"), "1", env("LMS_URL", default=LMS_URL))
+        consumer = add_consumer(
             f"{consumer_name} (accounts)",
             env("DEMO_ACCOUNTS_LTI_KEY"),
             env("DEMO_ACCOUNTS_LTI_SECRET"),
             require_user_account=True,
         )
-        allow_loopback(env("DEMO_LTI_KEY"), env("DEMO_ACCOUNTS_LTI_KEY"))
+        add_deployment(
+            consumer, env("DEMO_ACCOUNTS_CLIENT_ID"), "2", env("LMS_URL", default=LMS_URL)
+        )
         set_admin(env("DEMO_ADMIN_PASSWORD", default="admin"))
 
 
@@ -74,17 +81,33 @@ def add_learners():
 
 
 def add_consumer(name, key, secret, **choices):
-    if not LtiConsumer.objects.with_key(key):
-        LtiConsumer.objects.create(
+    consumer = LtiConsumer.objects.with_key(key)
+    if consumer is None:
+        consumer = LtiConsumer.objects.create(
             consumer_name=name, consumer_key=key, consumer_secret=secret, **choices
         )
+    # Grades go to public addresses only, and the demo LMS is on this very machine.
+    if not consumer.service_networks:
+        consumer.service_networks = LOOPBACK
+        consumer.save()
+    return consumer
 
 
-def allow_loopback(*keys):
-    """Grades go to public addresses only, and the demo LMS is on this very machine."""
-    LtiConsumer.objects.filter(consumer_key__in=keys, service_networks="").update(
-        service_networks="127.0.0.0/8\n::1/128"
-    )
+def add_deployment(consumer, client_id, deployment_id, lms_url):
+    registration = LtiRegistration.objects.with_client(ISSUER, client_id)
+    if registration is None:
+        # Keys are fetched from public addresses only, and by https, where no network is named.
+        registration = LtiRegistration(
+            issuer=ISSUER, client_id=client_id, service_networks=LOOPBACK
+        )
+    # The LMS may have moved to another port since the last run.
+    registration.authorization_endpoint = f"{lms_url}authorize/"
+    registration.jwks_uri = f"{lms_url}key-set/"
+    registration.save()
+    if not LtiDeployment.objects.with_id(registration.pk, deployment_id):
+        LtiDeployment.objects.create(
+            registration=registration, deployment_id=deployment_id, lti_consumer=consumer
+        )
 
 
 def set_admin(password):
