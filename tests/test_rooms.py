@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 ROWS = (
     {"exceptions", "conf", "origins", "signals"},
     {"message", "products", "form"},
+    {"roles"},
     {"models", "egress"},  # tables ask no other host
     {"lti11", "lti13"},
     {"protocols"},

@@ -12,13 +12,19 @@ from lti_provider.models import Explanation
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Evidence:
-    """What is left of a login or launch when it is refused; ``claims`` need not be verified."""
+    """What is left of a login or launch when it is refused; ``claims`` need not be verified.
+
+    ``passed`` are the checks that held, by name in their order, ``failed`` is the one that did
+    not. Both are blank at a login.
+    """
 
     issuer: str = ""
     client_id: str = ""
     target_link_uri: str = ""
     header: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)
+    passed: tuple[str, ...] = ()
+    failed: str = ""
 
 
 def explain(refusal: LaunchRefused) -> Explanation:

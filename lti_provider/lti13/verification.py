@@ -1,20 +1,446 @@
-"""Verify a launch of LTI 1.3 (Security Framework 1.0 §5.1.3). Nothing is written here."""
+"""Verify a launch of LTI 1.3 (Security Framework 1.0 §5.1.3, LTI 1.3 §5.3).
+
+Nothing is written here, and only a key set is fetched.
+"""
 
 from __future__ import annotations
 
-from django.http import HttpRequest
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
 
-from lti_provider.form import Pairs
-from lti_provider.lti13.state import LoginState
-from lti_provider.models import VerifiedLaunch
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
+
+from lti_provider.exceptions import (
+    ConsumerInactive,
+    DeploymentInactive,
+    InvalidClaim,
+    LaunchRefused,
+    LoginRefused,
+    MissingDeployment,
+    MissingPerson,
+    MissingResourceLink,
+    MissingRoles,
+    MissingTarget,
+    OtherDeployment,
+    OtherIssuer,
+    OtherRedirectUri,
+    OtherTarget,
+    RegistrationInactive,
+    UnknownDeployment,
+    UnknownRegistration,
+    UnsupportedMessageType,
+    UnsupportedVersion,
+)
+from lti_provider.form import Pairs, parse_query
+from lti_provider.lti13 import token_checks
+from lti_provider.lti13.claims import (
+    DEEP_LINKING,
+    DEPLOYMENT_ID,
+    IDENTITY,
+    LAUNCH,
+    MESSAGE_TYPE,
+    RESOURCE_LINK,
+    ROLES,
+    SELECTION,
+    TARGET_LINK_URI,
+    VERSION,
+    check_claims,
+    is_identifier,
+    is_selection,
+    read_message,
+)
+from lti_provider.lti13.diagnosis import Evidence
+from lti_provider.lti13.id_token import (
+    IdToken,
+    check_header,
+    check_signature,
+    read_id_token,
+    show,
+)
+from lti_provider.lti13.key_set import find_key
+from lti_provider.lti13.state import LIFETIME, LoginState
+from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage
+from lti_provider.models import LtiConsumer, LtiDeployment, LtiRegistration, VerifiedLaunch
+from lti_provider.origins import is_http_url
 
 #: The name that every launch of LTI 1.3 has in its form, verified or not.
 PROOF = "id_token"
 #: What a form has that answers a login; where the platform refused, there is no token.
 ANSWER = frozenset({PROOF, "state"})
 
+_VERSION = "1.3.0"
+_SIGN_IN = frozenset({"login_required", "interaction_required"})
+# Names of a login, which are nothing to a page.
+_LOGIN_NAMES = frozenset({PROOF, "iss", "login_hint", "target_link_uri"})
+_SHOWN = 200
 
+
+class _Answer:
+    """What answers a login. Each check may read what the ones before it have found."""
+
+    token: IdToken
+    registration: LtiRegistration
+    deployment: LtiDeployment | None = None
+    consumer: LtiConsumer
+    message: LaunchMessage | None = None
+    issued_at: float
+
+    def __init__(self, state: LoginState, text: str) -> None:
+        self.state = state
+        self.text = text
+        self.passed: list[str] = []
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        return self.token.claims
+
+    @property
+    def evidence(self) -> Evidence:
+        names = [name for name, _check in _CHECKS]
+        token: IdToken | None = vars(self).get("token")
+        if token is None:
+            return Evidence(failed=names[0])
+        target = token.claims.get(TARGET_LINK_URI)
+        return Evidence(
+            target_link_uri=target if isinstance(target, str) else "",
+            header=token.header,
+            claims=token.claims,
+            passed=tuple(self.passed),
+            failed="".join(names[len(self.passed) : len(self.passed) + 1]),
+        )
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """The details of a refusal."""
+        consumer = self.deployment.lti_consumer if self.deployment is not None else None
+        return {
+            "consumer": vars(self).get("consumer", consumer),
+            "registration": vars(self).get("registration"),
+            "message": self.message,
+            "evidence": self.evidence,
+        }
+
+
+@sensitive_variables()
 def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
-    """Check the token that was posted with the state of its login. Raises LaunchRefused."""
-    state = LoginState.read(dict(body).get("state", ""))
-    raise NotImplementedError(state.nonce)
+    """Check the token that was posted with the state of its login. Raises LaunchRefused.
+
+    Of the form only ``id_token`` and ``state`` are read, and where there is no token, the error
+    that the platform answered with.
+    """
+    if request.path != (path := reverse("lti_provider:launch")):
+        raise OtherRedirectUri(
+            format_lazy(
+                _("LTI 1.3 launches are posted to {path}, not to {found}: correct the LMS's list."),
+                path=path,
+                found=show(request.path),
+            )
+        )
+    sent = dict(body)
+    state = LoginState.read(sent.get("state", ""))
+    if PROOF not in sent and "error" in sent:
+        raise _build_login_refused(sent, state)
+    answer = _Answer(state, sent.get(PROOF, ""))
+    try:
+        for name, check in _CHECKS:
+            check(answer)
+            answer.passed.append(name)
+    except LaunchRefused as refusal:
+        if "registration" not in vars(answer):
+            refusal.with_details(registration=_find_registration(state))
+        raise refusal.with_details(**answer.known) from None
+    return _build_verified(answer)
+
+
+def _find_registration(state: LoginState) -> LtiRegistration | None:
+    return LtiRegistration.objects.filter(pk=state.registration_pk).first()
+
+
+def _build_login_refused(sent: Mapping[str, str], state: LoginState) -> LoginRefused:
+    error = sent["error"]
+    refusal = LoginRefused(
+        format_lazy(
+            _("The LMS answered the login with the error {error}: {description}"),
+            error=show(error),
+            description=show(sent.get("error_description", "")),
+        )
+    )
+    if error in _SIGN_IN:
+        refusal.public_text = _("Sign in to your LMS and open the activity again.")
+    return refusal.with_details(registration=_find_registration(state), evidence=Evidence())
+
+
+def _read_token(answer: _Answer) -> None:
+    answer.token = read_id_token(answer.text)
+
+
+def _check_registration(answer: _Answer) -> None:
+    # One read brings the deployment that the token names with all that belongs to it; nothing of
+    # it is believed before the signature holds.
+    pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
+    if is_identifier(named):
+        answer.deployment = LtiDeployment.objects.with_id(pk, named)
+    found = (
+        answer.deployment.registration if answer.deployment else _find_registration(answer.state)
+    )
+    if found is None:
+        raise UnknownRegistration
+    answer.registration = found
+    if not found.is_active:
+        raise RegistrationInactive
+
+
+def _check_header(answer: _Answer) -> None:
+    check_header(answer.token)
+
+
+def _check_signature(answer: _Answer) -> None:
+    check_signature(answer.token, find_key(answer.registration, answer.token.kid))
+
+
+def _check_issuer(answer: _Answer) -> None:
+    token_checks.check_issuer(answer.claims, answer.registration)
+
+
+def _check_audience(answer: _Answer) -> None:
+    token_checks.check_audience(answer.claims, answer.registration)
+
+
+def _check_times(answer: _Answer) -> None:
+    answer.issued_at = token_checks.check_times(answer.claims, answer.registration, answer.state)
+
+
+def _check_nonce(answer: _Answer) -> None:
+    token_checks.check_nonce(answer.claims, answer.state)
+    # From here on it is the LMS that speaks, to this login.
+    answer.message = read_message(answer.claims)
+
+
+def _check_version(answer: _Answer) -> None:
+    if (found := answer.claims.get(VERSION)) != _VERSION:
+        raise UnsupportedVersion(
+            format_lazy(
+                _("The token's version is {found}; only 1.3.0 is answered."), found=show(found)
+            )
+        )
+
+
+def _check_message_type(answer: _Answer) -> None:
+    if (found := answer.claims.get(MESSAGE_TYPE)) not in (LAUNCH, SELECTION):
+        raise UnsupportedMessageType(
+            format_lazy(
+                _("The token's message_type is {found}; only {launch} is answered."),
+                found=show(found),
+                launch=LAUNCH,
+            )
+        )
+
+
+def _check_claims(answer: _Answer) -> None:
+    check_claims(answer.claims)
+
+
+def _check_deployment(answer: _Answer) -> None:
+    named = answer.claims.get(DEPLOYMENT_ID)
+    if not named:
+        raise MissingDeployment
+    if not answer.state.names_deployment(named):
+        raise OtherDeployment(
+            format_lazy(
+                _("The login was for a different deployment than the token's, {found}."),
+                found=show(named),
+            )
+        )
+    if answer.deployment is not None and not answer.deployment.is_active:
+        raise DeploymentInactive(
+            format_lazy(_("The deployment {found} is not active."), found=show(named))
+        )
+
+
+def _check_consumer(answer: _Answer) -> None:
+    answer.consumer = _find_consumer(answer)
+    if answer.consumer.issuer not in ("", answer.registration.issuer):
+        raise OtherIssuer(
+            format_lazy(
+                _(
+                    "“{consumer}” is the LMS of issuer {known}, the deployment's registration has "
+                    "{found}: assign the deployment to the consumer of its own LMS."
+                ),
+                consumer=answer.consumer.consumer_name,
+                known=answer.consumer.issuer,
+                found=answer.registration.issuer,
+            )
+        )
+    if not answer.consumer.is_active:
+        raise ConsumerInactive
+
+
+def _find_consumer(answer: _Answer) -> LtiConsumer:
+    deployment = answer.deployment or _build_deployment(answer)
+    if deployment.lti_consumer is None:
+        deployment.lti_consumer = _find_joined_consumer(deployment)
+        if deployment.lti_consumer is None:
+            raise UnknownDeployment(
+                format_lazy(
+                    _(
+                        "Deployment {found} of {issuer} belongs to no LTI consumer: assign it to one."
+                    ),
+                    found=show(deployment.deployment_id),
+                    issuer=deployment.registration.issuer,
+                )
+            ).with_details(deployment=deployment)
+    answer.deployment = deployment
+    return deployment.lti_consumer
+
+
+def _build_deployment(answer: _Answer) -> LtiDeployment:
+    installation = read_message(answer.claims).installation
+    return LtiDeployment(
+        registration=answer.registration,
+        deployment_id=answer.claims[DEPLOYMENT_ID],
+        instance_guid=installation.guid,
+        installation_name=installation.name[:IDENTIFIER_LENGTH],
+        product=installation.product[:IDENTIFIER_LENGTH],
+    )
+
+
+def _find_joined_consumer(deployment: LtiDeployment) -> LtiConsumer | None:
+    # "Join" is the administrator's word for every deployment, but a different installation than
+    # the consumer's is a different LMS.
+    registration, guid = deployment.registration, deployment.instance_guid
+    consumer = registration.lti_consumer
+    if consumer is None or registration.new_deployments != registration.NewDeployments.JOIN:
+        return None
+    return consumer if not guid or _accepts_installation(consumer, guid) else None
+
+
+def _accepts_installation(consumer: LtiConsumer, guid: str) -> bool:
+    is_known = guid == consumer.instance_guid or consumer.find_installation(guid) is not None
+    return is_known or consumer.learns_installation(guid)
+
+
+def _check_roles(answer: _Answer) -> None:
+    if answer.claims.get(ROLES) is None:
+        raise MissingRoles
+
+
+def _check_subject(answer: _Answer) -> None:
+    if is_selection(answer.claims):
+        raise _build_selection_refused(answer)
+    link = answer.claims.get(RESOURCE_LINK) or {}
+    if not link.get("id"):
+        raise MissingResourceLink(
+            _(
+                "The token has no resource_link with an id, which LTI requires. Open the tool from "
+                "an activity in a course."
+            )
+        )
+
+
+def _build_selection_refused(answer: _Answer) -> LaunchRefused:
+    settings = answer.claims.get(DEEP_LINKING) or {}
+    for name in ("deep_link_return_url", "accept_types"):
+        if settings.get(name) is None:
+            return InvalidClaim(
+                format_lazy(
+                    _("deep_linking_settings has no {name}, which LTI requires."), name=name
+                )
+            )
+    refusal = UnsupportedMessageType(
+        _(
+            "The LMS asked for content to choose from, which this site does not have. Switch Deep "
+            "Linking off for the tool in the LMS."
+        )
+    )
+    refusal.public_text = _(
+        "This site has no content to choose from. Enter the launch URL of an activity instead."
+    )
+    return refusal
+
+
+def _check_target(answer: _Answer) -> None:
+    target = answer.claims.get(TARGET_LINK_URI)
+    if not target:
+        raise MissingTarget
+    if not is_http_url(target):
+        raise InvalidClaim(
+            format_lazy(
+                _("target_link_uri is {found}, which is not a launch URL."), found=show(target)
+            )
+        )
+    if not answer.state.is_about(target):
+        raise OtherTarget(
+            format_lazy(
+                _("The login was for a different launch URL than the token's, {found}."),
+                found=show(target),
+            )
+        )
+
+
+def _check_person(answer: _Answer) -> None:
+    # Without any of these it is a guest (LTI 1.3 §5.3.6.1).
+    said = [name for name in IDENTITY if answer.claims.get(name)]
+    if said and not answer.claims.get("sub"):
+        raise MissingPerson(
+            format_lazy(
+                _("The token has {names}, but no sub, which says who it is."), names=", ".join(said)
+            )
+        )
+
+
+#: In this order (Security Framework 1.0 §5.1.3); the launch log has their names.
+_CHECKS: tuple[tuple[str, Callable[[_Answer], None]], ...] = (
+    ("token", _read_token),
+    ("registration", _check_registration),
+    ("header", _check_header),
+    ("signature", _check_signature),
+    ("issuer", _check_issuer),
+    ("audience", _check_audience),
+    ("times", _check_times),
+    ("nonce", _check_nonce),
+    ("version", _check_version),
+    ("message type", _check_message_type),
+    ("claims", _check_claims),
+    ("deployment", _check_deployment),
+    ("consumer", _check_consumer),
+    ("roles", _check_roles),
+    ("resource link", _check_subject),
+    ("target", _check_target),
+    ("person", _check_person),
+)
+
+
+def _build_verified(answer: _Answer) -> VerifiedLaunch:
+    target: str = answer.claims[TARGET_LINK_URI]
+    message = read_message(answer.claims) if answer.message is None else answer.message
+    return VerifiedLaunch(
+        consumer=answer.consumer,
+        message=message,
+        nonce=answer.state.nonce,
+        # A second more than the state, whose age has fractions.
+        nonce_expires_at=datetime.fromtimestamp(answer.state.issued_at + LIFETIME + 1, UTC),
+        query=_read_page_query(target),
+        clock_difference=token_checks.get_clock_difference(answer.issued_at),
+        signed_with=None,
+        is_trial=False,
+        evidence=answer.evidence,
+        registration=answer.registration,
+        deployment=answer.deployment,
+        target_url=target,
+        handle=answer.state.handle,
+    )
+
+
+def _read_page_query(target: str) -> Pairs:
+    pairs = parse_query(urlsplit(target).query)
+    return tuple(
+        (name, value)
+        for name, value in pairs
+        if name not in _LOGIN_NAMES and not name.startswith("lti_")
+    )

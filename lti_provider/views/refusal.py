@@ -64,7 +64,7 @@ def refuse(
 
 
 def _keep(refusal: LaunchRefused) -> None:
-    if refusal.consumer is None:
+    if refusal.consumer is None and refusal.registration is None:
         _record_sender(refusal)
     else:
         _log_refusal(refusal)
@@ -82,7 +82,8 @@ def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
     back = message.presentation.return_url if message is not None else None
     if back and isinstance(refusal, ReturnableRefusal):
         return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
-    lms = refusal.consumer.consumer_name if message is not None else ""
+    is_known = message is not None and refusal.consumer is not None
+    lms = refusal.consumer.consumer_name if is_known else ""
     return render_page(
         "refused",
         {"text": refusal.public_text, "code": refusal.code, "back": back, "lms": lms},
@@ -108,7 +109,8 @@ def _log_refusal(refusal: LaunchRefused) -> None:
     try:
         LtiLaunch.objects.refuse(refusal, protocols.explain)
     except Error:
-        fields = {"code": refusal.code, "consumer": refusal.consumer.pk}
+        consumer = None if refusal.consumer is None else refusal.consumer.pk
+        fields = {"code": refusal.code, "consumer": consumer}
         logger.exception(
             "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
             fields,
