@@ -1,0 +1,1 @@
+def examine_own_key_set(door): return ()
