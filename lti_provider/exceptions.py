@@ -6,7 +6,7 @@ LaunchRefused
 ├── UnknownConsumerKey             no consumer has this key
 ├── InvalidSignature               the signature does not hold
 ├── SecretUnreadable               no key decrypts the stored secret: this site's fault
-├── UnknownLogin                   a login names a registration that this site does not offer
+├── LoginRefused                   a login names a registration that this site does not offer
 │   ├── UnknownIssuer              no registration has this issuer
 │   ├── UnknownClient              the issuer is known, this client id is not
 │   ├── MissingClientId            the issuer has several registrations, and none was named
@@ -14,7 +14,7 @@ LaunchRefused
 ├── InvalidState                   what came back of the login is not this site's
 ├── StateExpired                   the login began too long ago
 ├── OtherRedirectUri               the answer to a login came to a different address
-├── LoginRefused                   the LMS answered a login with an error
+├── LmsRefusedLogin                the LMS answered a login with an error
 ├── UnknownRegistration            the registration of the login is gone
 ├── MalformedToken                 the token cannot be read in exactly one way
 ├── UnsupportedAlgorithm           the token is not signed by RS256
@@ -23,13 +23,13 @@ LaunchRefused
 ├── UnknownSigningKey              the LMS's key set does not have the key
 ├── UnsuitableKey                  the LMS's key is not one that a token may be signed with
 ├── KeySetUnavailable              the LMS's keys could not be fetched: nothing is known to be wrong
-├── InvalidTokenSignature          the token's signature does not hold
+├── TokenSignatureInvalid          the token's signature does not hold
 ├── VerifiedLaunchRefused          the signature held
 │   ├── StaleTimestamp             outside the consumer's window
 │   ├── ReplayedLaunch             this nonce was used before
 │   ├── OtherTokenIssuer           the token is a different LMS's
 │   ├── OtherAudience              the token is for a different tool
-│   ├── InvalidTokenTime           a time of the token is missing, or not a number of seconds
+│   ├── TokenTimeInvalid           a time of the token is missing, or not a number of seconds
 │   ├── TokenExpired               the token's time is over
 │   ├── TokenNotYetValid           the token is from the future
 │   ├── TokenBeforeLogin           the token is older than the login that it answers
@@ -101,8 +101,8 @@ class LaunchRefused(Exception):
 
     #: What was known when the launch was refused: the LtiConsumer and the LtiRegistration that the
     #: request names, what ``protocols.explain`` reads and, only once the signature held, the
-    #: LaunchMessage, the LtiDeployment that waits, the answer that the LMS takes in place of a page,
-    #: and a browser's Origin that is not known to be its.
+    #: LaunchMessage, the LtiDeployment that nobody assigned, the answer that the LMS takes in place
+    #: of a page, and a browser's Origin that is not known to be its.
     consumer: Any = None
     registration: Any = None
     evidence: Any = None
@@ -185,14 +185,14 @@ class SecretUnreadable(LaunchRefused):
     )
 
 
-class UnknownLogin(LaunchRefused):
+class LoginRefused(LaunchRefused):
     """A login (Security Framework 1.0 §5.1.1.1) that leads to no registration of this site.
 
     It is not signed, so no text shows what it says.
     """
 
 
-class UnknownIssuer(UnknownLogin):
+class UnknownIssuer(LoginRefused):
     """No registration has this issuer. Issuers are not secret, and most unknown are mistyped."""
 
     code = "unknown_issuer"
@@ -204,7 +204,7 @@ class UnknownIssuer(UnknownLogin):
     hint = _("No registration has this issuer: compare it to the letter, a slash at its end too.")
 
 
-class UnknownClient(UnknownLogin):
+class UnknownClient(LoginRefused):
     """The issuer has registrations, but none with this client id."""
 
     code = "unknown_client"
@@ -216,7 +216,7 @@ class UnknownClient(UnknownLogin):
     hint = _("No registration of this issuer has this client ID: compare it to the letter.")
 
 
-class MissingClientId(UnknownLogin):
+class MissingClientId(LoginRefused):
     """Several registrations have this issuer, and the login named none of them."""
 
     code = "missing_client_id"
@@ -227,7 +227,7 @@ class MissingClientId(UnknownLogin):
     hint = _("The LMS sends no client_id: enter the registration's own login URL there.")
 
 
-class RegistrationInactive(UnknownLogin):
+class RegistrationInactive(LoginRefused):
     """The administrator deactivated this registration."""
 
     code = "registration_inactive"
@@ -265,10 +265,10 @@ class OtherRedirectUri(LaunchRefused):
     public_text = _("The LMS sent a request to the wrong address of this site.")
 
 
-class LoginRefused(LaunchRefused):
+class LmsRefusedLogin(LaunchRefused):
     """The LMS answered a login with an error (OpenID Connect Core §3.1.2.6)."""
 
-    code = "login_refused"
+    code = "lms_refused_login"
     status = 403
     public_text = _(
         "Your LMS did not let you open this activity. Go back to your course and try again. "
@@ -354,10 +354,10 @@ class KeySetUnavailable(LaunchRefused):
     hint = _("The key set URL of the registration did not answer with a key set.")
 
 
-class InvalidTokenSignature(LaunchRefused):
+class TokenSignatureInvalid(LaunchRefused):
     """RFC 7515 §5.2: the signature is not one of the LMS's key."""
 
-    code = "invalid_token_signature"
+    code = "token_signature_invalid"
     status = 401
     public_text = _("This site could not verify that the request came from your LMS.")
 
@@ -402,10 +402,10 @@ class OtherAudience(VerifiedLaunchRefused):
     public_text = _("The LMS sent a request that was meant for a different tool.")
 
 
-class InvalidTokenTime(VerifiedLaunchRefused):
+class TokenTimeInvalid(VerifiedLaunchRefused):
     """``exp``, ``iat`` or ``nbf`` is not a number of seconds since 1970 (RFC 7519 §4.1)."""
 
-    code = "invalid_token_time"
+    code = "token_time_invalid"
     status = 400
     public_text = _("The LMS sent a request without a proper time.")
 
@@ -753,6 +753,19 @@ class OtherBrowser(EnterRefused):
         "browser keeps cookies. Open it from your course."
     )
     hint = _("The address was passed on, or this browser keeps no cookies of this site.")
+
+    @classmethod
+    def in_frame(cls) -> Self:
+        """The refusal of a frame that did not bring the cookie of its login."""
+        text = _(
+            "This browser lost the cookie that this activity needs inside the course page. Let "
+            "your LMS open this tool in a new window, or ask your teacher to set that."
+        )
+        hint = _(
+            "The frame did not bring the cookie of its login: the browser keeps none there, or the "
+            "launch was posted in a different browser. Let the LMS open the tool in a new window."
+        )
+        return cls(hint).with_details(public_text=text)
 
 
 class ForeignOrigin(EnterRefused):

@@ -13,6 +13,8 @@ from lti_provider.form import read_form
 from lti_provider.lti11 import outcomes
 from lti_provider.models import Attempt, Explanation, LtiResult, VerifiedLaunch
 
+Login = lti13.Login
+
 
 class Sender(Protocol):
     """Sends and reads grades in the dialect of the launch that named them."""
@@ -41,7 +43,7 @@ def verify(request: HttpRequest) -> VerifiedLaunch:
     return lti13.verify(request, body)
 
 
-def read_login(request: HttpRequest, registration_pk: int | None = None) -> lti13.Login:
+def read_login(request: HttpRequest, registration_pk: int | None = None) -> Login:
     """The login that a request asks for. Raises LaunchRefused; nothing is written.
 
     ``registration_pk`` is the one of the address, where an LMS does not name its registration.

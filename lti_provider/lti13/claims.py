@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.utils.text import format_lazy
@@ -268,10 +269,8 @@ def _build_context_role(principal: str | None, name: str) -> Role:
     if principal is None:
         return Role(RoleNamespace.CONTEXT, name)
     if principal == "Instructor" and _ASSISTANTS.fullmatch(name):
-        assistant = Role.TEACHING_ASSISTANT
-        return (
-            assistant if name == assistant.name else Role(assistant.namespace, assistant.name, name)
-        )
+        main = Role.TEACHING_ASSISTANT
+        return main if name == main.name else replace(main, sub_role=name)
     return Role(RoleNamespace.CONTEXT, principal, name)
 
 

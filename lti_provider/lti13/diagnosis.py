@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lti_provider.exceptions import LaunchRefused
-from lti_provider.models import Explanation
+from lti_provider.exceptions import LaunchRefused, UnknownClient, UnknownIssuer
+from lti_provider.models import Explanation, LtiUnknownSender, UnknownSender
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -30,4 +30,14 @@ class Evidence:
 def explain(refusal: LaunchRefused) -> Explanation:
     """What the launch log says of a refused login or launch."""
     evidence: Evidence = refusal.evidence
-    return Explanation(launch_url=evidence.target_link_uri)
+    return Explanation(
+        launch_url=evidence.target_link_uri, unknown_sender=_get_unknown_sender(refusal, evidence)
+    )
+
+
+def _get_unknown_sender(refusal: LaunchRefused, evidence: Evidence) -> UnknownSender | None:
+    if isinstance(refusal, UnknownIssuer):
+        return UnknownSender(kind=LtiUnknownSender.Kind.ISSUER, text=evidence.issuer)
+    if isinstance(refusal, UnknownClient):
+        return UnknownSender(kind=LtiUnknownSender.Kind.CLIENT, text=evidence.client_id)
+    return None

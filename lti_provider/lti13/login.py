@@ -6,7 +6,7 @@ endpoint of a registration of this site.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from django.http import HttpRequest
@@ -20,6 +20,7 @@ from lti_provider.exceptions import (
     RegistrationInactive,
     UnknownClient,
     UnknownIssuer,
+    UnknownRegistration,
 )
 from lti_provider.form import Pairs, read_form, read_query
 from lti_provider.lti13.diagnosis import Evidence
@@ -31,6 +32,8 @@ from lti_provider.origins import add_query
 #: The name that every login has in its form.
 HINT = "login_hint"
 
+# Ours: what a repeated login brings back.
+_STATE = "lti_login"
 _REQUIRED = ("iss", HINT, "target_link_uri")
 _IDENTIFIERS = ("iss", "client_id", "lti_deployment_id")
 _HINTS = (HINT, "lti_message_hint")
@@ -44,34 +47,41 @@ _LISTED = 5
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Login:
-    """A login of a registration; ``fields`` are what it said, to be sent again as it is."""
+    """A login of a registration.
+
+    ``fields`` are what it said, as far as it counts, to be sent again as it is. ``is_repeated``: it
+    came with the state that the first answer to it sent along; else the state is new.
+    """
 
     registration: LtiRegistration
     fields: Pairs
-    target_link_uri: str
-    deployment_id: str | None
+    state: LoginState
+    is_repeated: bool = False
 
     @property
-    def evidence(self) -> Evidence:
-        """What is left of it if it is refused later."""
-        return Evidence(
-            issuer=self.registration.issuer,
-            client_id=self.registration.client_id,
-            target_link_uri=self.target_link_uri,
-        )
+    def handle(self) -> str:
+        """The handle of the launch that this login becomes."""
+        return self.state.handle
 
-    def begin(self) -> LoginState:
-        """A new state for this login."""
-        return LoginState.issue(self.registration.pk, self.target_link_uri, self.deployment_id)
+    @property
+    def repeated_fields(self) -> Pairs:
+        """What the browser has to send to repeat this login with its state."""
+        return (*self.fields, (_STATE, self.state.sign()))
 
-    def continues(self, state: LoginState) -> bool:
-        """Whether a state was issued for this same login."""
-        begun = state.registration_pk == self.registration.pk and state.is_about(
-            self.target_link_uri
-        )
-        return begun and state.names_deployment(self.deployment_id or "")
+    def begin_anew(self) -> Login:
+        """The same login with a state that nobody has seen."""
+        return replace(self, state=_issue_state(self.registration, self.fields), is_repeated=False)
 
-    def get_authorization_url(self, state: LoginState, redirect_uri: str) -> str:
+    def resume(self, text: str) -> Login:
+        """The same login with the state ``text``, if that was issued for it; else as it is."""
+        try:
+            state = LoginState.read(text)
+        except LaunchRefused:
+            return self
+        same = replace(self.state, random_id=state.random_id, issued_at=state.issued_at)
+        return replace(self, state=state, is_repeated=True) if state == same else self
+
+    def get_authorization_url(self, redirect_uri: str) -> str:
         """Where the platform answers the login (Security Framework 1.0 §5.1.1.2).
 
         ``redirect_uri`` is absolute, and one that the platform has on file.
@@ -84,8 +94,8 @@ class Login:
             "prompt": "none",
             "client_id": self.registration.client_id,
             "redirect_uri": redirect_uri,
-            "state": state.sign(),
-            "nonce": state.nonce,
+            "state": self.state.sign(),
+            "nonce": self.state.nonce,
             **{name: said[name] for name in _HINTS if name in said},
         }
         return add_query(self.registration.authorization_endpoint, urlencode(asked))
@@ -97,7 +107,8 @@ def read_login(request: HttpRequest, registration_pk: int | None = None) -> Logi
     ``registration_pk`` is the registration of the address, where a platform sends no client id.
     """
     pairs = read_form(request) if request.method == "POST" else read_query(request)
-    said = _check(tuple(pair for pair in pairs if pair[0] in _KNOWN))
+    fields = tuple(pair for pair in pairs if pair[0] in _KNOWN)
+    said = _check(fields)
     evidence = Evidence(
         issuer=said["iss"],
         client_id=said.get("client_id", ""),
@@ -106,12 +117,17 @@ def read_login(request: HttpRequest, registration_pk: int | None = None) -> Logi
     registration = _find_registration(evidence, registration_pk)
     if not registration.is_active:
         raise RegistrationInactive().with_details(registration=registration, evidence=evidence)
-    return Login(
-        registration=registration,
-        fields=tuple(said.items()),
-        target_link_uri=said["target_link_uri"],
-        deployment_id=said.get("lti_deployment_id") or None,
+    login = Login(
+        registration=registration, fields=fields, state=_issue_state(registration, fields)
     )
+    returned = [value for name, value in pairs if name == _STATE]
+    return login.resume(returned[0]) if len(returned) == 1 else login
+
+
+def _issue_state(registration: LtiRegistration, fields: Pairs) -> LoginState:
+    said = dict(fields)
+    deployment_id = said.get("lti_deployment_id") or None
+    return LoginState.issue(registration.pk, said["target_link_uri"], deployment_id)
 
 
 def _check(pairs: Pairs) -> dict[str, str]:
@@ -150,7 +166,7 @@ def _find_numbered(evidence: Evidence, pk: int) -> LtiRegistration:
     registration = LtiRegistration.objects.filter(pk=pk).first()
     if registration is None:
         text = _("No registration has the number {number}: copy the login URL again.")
-        raise UnknownIssuer(format_lazy(text, number=pk)).with_details(evidence=evidence)
+        raise UnknownRegistration(format_lazy(text, number=pk)).with_details(evidence=evidence)
     if evidence.issuer != registration.issuer:
         text = _("The LMS sent issuer {issuer}; this login URL is for {known}.")
         refusal: LaunchRefused = UnknownIssuer(

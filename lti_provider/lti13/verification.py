@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest
@@ -15,13 +15,15 @@ from django.urls import reverse
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
+from joserfc.jwk import RSAKey
 
 from lti_provider.exceptions import (
     ConsumerInactive,
     DeploymentInactive,
     InvalidClaim,
     LaunchRefused,
-    LoginRefused,
+    LmsRefusedLogin,
+    MalformedRequest,
     MissingDeployment,
     MissingPerson,
     MissingResourceLink,
@@ -87,9 +89,11 @@ class _Answer:
     token: IdToken
     registration: LtiRegistration
     deployment: LtiDeployment | None = None
-    consumer: LtiConsumer
-    message: LaunchMessage | None = None
+    key: RSAKey
     issued_at: float
+    message: LaunchMessage
+    consumer: LtiConsumer
+    query: Pairs
 
     def __init__(self, state: LoginState, text: str) -> None:
         self.state = state
@@ -122,7 +126,7 @@ class _Answer:
         return {
             "consumer": vars(self).get("consumer", consumer),
             "registration": vars(self).get("registration"),
-            "message": self.message,
+            "message": vars(self).get("message"),
             "evidence": self.evidence,
         }
 
@@ -162,9 +166,9 @@ def _find_registration(state: LoginState) -> LtiRegistration | None:
     return LtiRegistration.objects.filter(pk=state.registration_pk).first()
 
 
-def _build_login_refused(sent: Mapping[str, str], state: LoginState) -> LoginRefused:
+def _build_login_refused(sent: Mapping[str, str], state: LoginState) -> LmsRefusedLogin:
     error = sent["error"]
-    refusal = LoginRefused(
+    refusal = LmsRefusedLogin(
         format_lazy(
             _("The LMS answered the login with the error {error}: {description}"),
             error=show(error),
@@ -185,14 +189,14 @@ def _check_registration(answer: _Answer) -> None:
     # it is believed before the signature holds.
     pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
     if is_identifier(named):
-        answer.deployment = LtiDeployment.objects.with_id(pk, named)
-    found = (
-        answer.deployment.registration if answer.deployment else _find_registration(answer.state)
-    )
-    if found is None:
+        answer.deployment = LtiDeployment.objects.with_id(pk, cast("str", named))
+    if answer.deployment is not None:
+        answer.registration = answer.deployment.registration
+    elif (registration := _find_registration(answer.state)) is not None:
+        answer.registration = registration
+    else:
         raise UnknownRegistration
-    answer.registration = found
-    if not found.is_active:
+    if not answer.registration.is_active:
         raise RegistrationInactive
 
 
@@ -200,8 +204,12 @@ def _check_header(answer: _Answer) -> None:
     check_header(answer.token)
 
 
+def _find_key(answer: _Answer) -> None:
+    answer.key = find_key(answer.registration, answer.token.kid)
+
+
 def _check_signature(answer: _Answer) -> None:
-    check_signature(answer.token, find_key(answer.registration, answer.token.kid))
+    check_signature(answer.token, answer.key)
 
 
 def _check_issuer(answer: _Answer) -> None:
@@ -265,7 +273,7 @@ def _check_deployment(answer: _Answer) -> None:
 
 def _check_consumer(answer: _Answer) -> None:
     answer.consumer = _find_consumer(answer)
-    if answer.consumer.issuer not in ("", answer.registration.issuer):
+    if not answer.consumer.accepts_issuer(answer.registration.issuer):
         raise OtherIssuer(
             format_lazy(
                 _(
@@ -282,25 +290,21 @@ def _check_consumer(answer: _Answer) -> None:
 
 
 def _find_consumer(answer: _Answer) -> LtiConsumer:
-    deployment = answer.deployment or _build_deployment(answer)
-    if deployment.lti_consumer is None:
-        deployment.lti_consumer = _find_joined_consumer(deployment)
-        if deployment.lti_consumer is None:
-            raise UnknownDeployment(
-                format_lazy(
-                    _(
-                        "Deployment {found} of {issuer} belongs to no LTI consumer: assign it to one."
-                    ),
-                    found=show(deployment.deployment_id),
-                    issuer=deployment.registration.issuer,
-                )
-            ).with_details(deployment=deployment)
-    answer.deployment = deployment
-    return deployment.lti_consumer
+    answer.deployment = deployment = answer.deployment or _build_deployment(answer)
+    consumer = deployment.lti_consumer or _find_joined_consumer(answer)
+    if consumer is None:
+        raise UnknownDeployment(
+            format_lazy(
+                _("Deployment {found} of {issuer} has no LTI consumer: choose one for it."),
+                found=show(deployment.deployment_id),
+                issuer=deployment.registration.issuer,
+            )
+        ).with_details(deployment=deployment)
+    return consumer
 
 
 def _build_deployment(answer: _Answer) -> LtiDeployment:
-    installation = read_message(answer.claims).installation
+    installation = answer.message.installation
     return LtiDeployment(
         registration=answer.registration,
         deployment_id=answer.claims[DEPLOYMENT_ID],
@@ -310,14 +314,13 @@ def _build_deployment(answer: _Answer) -> LtiDeployment:
     )
 
 
-def _find_joined_consumer(deployment: LtiDeployment) -> LtiConsumer | None:
-    # "Join" is the administrator's word for every deployment, but a different installation than
-    # the consumer's is a different LMS.
-    registration, guid = deployment.registration, deployment.instance_guid
-    consumer = registration.lti_consumer
-    if consumer is None or registration.new_deployments != registration.NewDeployments.JOIN:
-        return None
-    return consumer if not guid or _accepts_installation(consumer, guid) else None
+def _find_joined_consumer(answer: _Answer) -> LtiConsumer | None:
+    # "Join" is the administrator's word for every deployment, but an installation that is not the
+    # consumer's is a different LMS.
+    consumer, guid = answer.registration.joined_consumer, answer.message.installation.guid
+    if consumer is None or not guid:
+        return consumer
+    return consumer if _accepts_installation(consumer, guid) else None
 
 
 def _accepts_installation(consumer: LtiConsumer, guid: str) -> bool:
@@ -383,6 +386,22 @@ def _check_target(answer: _Answer) -> None:
         )
 
 
+def _read_query(answer: _Answer) -> None:
+    try:
+        pairs = parse_query(urlsplit(answer.claims[TARGET_LINK_URI]).query)
+    except MalformedRequest as refusal:
+        raise InvalidClaim(
+            format_lazy(
+                _("The query of target_link_uri cannot be read: {reason}"), reason=refusal.hint
+            )
+        ) from None
+    answer.query = tuple(
+        (name, value)
+        for name, value in pairs
+        if name not in _LOGIN_NAMES and not name.startswith("lti_")
+    )
+
+
 def _check_person(answer: _Answer) -> None:
     # Without any of these it is a guest (LTI 1.3 §5.3.6.1).
     said = [name for name in IDENTITY if answer.claims.get(name)]
@@ -399,6 +418,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Answer], None]], ...] = (
     ("token", _read_token),
     ("registration", _check_registration),
     ("header", _check_header),
+    ("key", _find_key),
     ("signature", _check_signature),
     ("issuer", _check_issuer),
     ("audience", _check_audience),
@@ -412,35 +432,25 @@ _CHECKS: tuple[tuple[str, Callable[[_Answer], None]], ...] = (
     ("roles", _check_roles),
     ("resource link", _check_subject),
     ("target", _check_target),
+    ("query", _read_query),
     ("person", _check_person),
 )
 
 
 def _build_verified(answer: _Answer) -> VerifiedLaunch:
-    target: str = answer.claims[TARGET_LINK_URI]
-    message = read_message(answer.claims) if answer.message is None else answer.message
     return VerifiedLaunch(
         consumer=answer.consumer,
-        message=message,
+        message=answer.message,
         nonce=answer.state.nonce,
         # A second more than the state, whose age has fractions.
         nonce_expires_at=datetime.fromtimestamp(answer.state.issued_at + LIFETIME + 1, UTC),
-        query=_read_page_query(target),
+        query=answer.query,
         clock_difference=token_checks.get_clock_difference(answer.issued_at),
         signed_with=None,
         is_trial=False,
         evidence=answer.evidence,
         registration=answer.registration,
         deployment=answer.deployment,
-        target_url=target,
+        target_url=answer.claims[TARGET_LINK_URI],
         handle=answer.state.handle,
-    )
-
-
-def _read_page_query(target: str) -> Pairs:
-    pairs = parse_query(urlsplit(target).query)
-    return tuple(
-        (name, value)
-        for name, value in pairs
-        if name not in _LOGIN_NAMES and not name.startswith("lti_")
     )

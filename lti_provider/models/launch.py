@@ -323,9 +323,22 @@ class LtiLaunch(models.Model):
         return self.message.presentation.return_url
 
     @property
+    def had_login(self) -> bool:
+        """Whether a login came before it and has bound it to its browser."""
+        return self.registration_id is not None
+
+    @property
+    def said_origins(self) -> tuple[str, ...]:
+        """The LMS's origins as far as the launch and its registration say them."""
+        said = [self.message.return_origin]
+        if self.registration is not None:
+            said.append(self.registration.authorization_origin)
+        return tuple(origin for origin in dict.fromkeys(said) if origin)
+
+    @property
     def frame_origins(self) -> tuple[str, ...]:
-        """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
-        return self.lti_consumer.get_frame_origins(self.message.return_origin)
+        """Who may frame this launch's pages: the consumer's origins, else ``said_origins``."""
+        return self.lti_consumer.frame_origin_list or self.said_origins
 
 
 def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunch:

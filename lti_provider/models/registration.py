@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.core.validators import (
     MaxValueValidator,
     ProhibitNullCharactersValidator,
 )
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -21,10 +22,14 @@ from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.origins import get_origin, is_http_url
+from lti_provider.products import is_shared_issuer
 
 #: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
 CLOCK_LEEWAY = 60
 LONGEST_CLOCK_LEEWAY = 300
+#: How many deployments of one registration may wait; the one that was seen first makes room.
+WAITING_KEPT = 50
+_WAITING_WRITES_A_MINUTE = 10
 _URL_LENGTH = 1000
 
 # What fetching the platform's keys writes, and nobody else: never written back from memory.
@@ -183,8 +188,10 @@ class LtiRegistration(models.Model):
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Refuse a pair that a different registration has, and one that has no keys."""
+        """Refuse a pair that a different registration has, one without keys, and unsafe joining."""
         super().clean()
+        self._check_joining()
+        self._check_issuer()
         self.service_networks = "\n".join(dict.fromkeys(self.service_networks.split()))
         taken = LtiRegistration.objects.with_client(self.issuer, self.client_id)
         if taken is not None and taken.pk != self.pk:
@@ -197,6 +204,32 @@ class LtiRegistration(models.Model):
                 {"jwks_uri": _("Enter the key set URL, or the key set itself.")}, code="required"
             )
 
+    def _check_joining(self) -> None:
+        if self.new_deployments != self.NewDeployments.JOIN:
+            return
+        if is_shared_issuer(self.issuer):
+            text = _("One client id of this issuer serves all schools: new deployments must wait.")
+            raise ValidationError({"new_deployments": text}, code="shared_issuer")
+        if self.lti_consumer is None:
+            text = _("Choose the LTI consumer that new deployments join.")
+            raise ValidationError({"lti_consumer": text}, code="required")
+        if not self.lti_consumer.accepts_issuer(self.issuer):
+            raise ValidationError({"lti_consumer": describe_other_issuer(self.lti_consumer)})
+
+    def _check_issuer(self) -> None:
+        if self._state.adding:
+            return
+        consumers = LtiConsumer.objects.filter(deployments__registration=self).distinct()
+        for consumer in consumers:
+            if not consumer.accepts_issuer(self.issuer):
+                raise ValidationError({"issuer": describe_other_issuer(consumer)})
+
+    @property
+    def joined_consumer(self) -> LtiConsumer | None:
+        """Whom a deployment that nobody knows joins; None: it waits for an administrator."""
+        joins = self.new_deployments == self.NewDeployments.JOIN
+        return self.lti_consumer if joins and not is_shared_issuer(self.issuer) else None
+
     @property
     def service_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of ``service_networks``, in order."""
@@ -208,12 +241,64 @@ class LtiRegistration(models.Model):
         return get_origin(self.authorization_endpoint)
 
 
+def describe_other_issuer(consumer: LtiConsumer) -> Any:
+    """Why a deployment of a different issuer cannot belong to the consumer."""
+    text = _("“%(name)s” has launched as %(issuer)s: a different issuer is a different LMS.")
+    return ValidationError(
+        text, code="other_issuer", params={"name": consumer, "issuer": consumer.issuer}
+    )
+
+
 class LtiDeploymentQuerySet(PrimaryQuerySet["LtiDeployment"]):
     def with_id(self, registration_pk: int, deployment_id: str) -> LtiDeployment | None:
         """The deployment, with registration, consumer and its first installation, in one read."""
         found = digest(str(registration_pk), deployment_id)
         related = ("registration", "lti_consumer", "lti_consumer__installation")
         return prepared.find_one(self, "deployment_digest", found, related)
+
+    def waiting(self) -> LtiDeploymentQuerySet:
+        """Those that wait for an administrator, the last seen first."""
+        newest = models.F("last_seen_at").desc(nulls_last=True)
+        return self.filter(lti_consumer=None, is_active=True).order_by(newest, "-pk")
+
+    def record_waiting(self, deployment: LtiDeployment) -> None:
+        """Note what a refused launch said of a deployment that waits, or is to wait from now on.
+
+        Of each registration the newest 50 are kept, and ten a minute are written. One that has a
+        consumer, or that an administrator refused, stays as it is.
+        """
+        now, waiting = timezone.now(), self.waiting().filter(registration=deployment.registration)
+        known = list(waiting.values_list("pk", "last_seen_at"))
+        since = now - timedelta(minutes=1)
+        recent = [pk for pk, at in known if at is not None and at > since]
+        if len(recent) >= _WAITING_WRITES_A_MINUTE:
+            return
+        stored = self.filter(deployment_digest=deployment.digest).first()
+        if stored is None:
+            self._add_waiting(deployment.description, now)
+            oldest = [pk for pk, _at in known[WAITING_KEPT - 1 :]]
+            self.filter(pk__in=oldest, lti_consumer=None, is_active=True).delete()
+        elif stored.is_waiting and stored.pk not in recent:
+            said = {name: deployment.description[name] for name in _SAID}
+            said |= {"first_seen_at": stored.first_seen_at or now, "last_seen_at": now}
+            self.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(**said)
+
+    def _add_waiting(self, description: dict[str, Any], now: datetime) -> None:
+        try:
+            # Its failure must not end a transaction of the request.
+            with transaction.atomic(using=self.db):
+                self.create(**description, first_seen_at=now, last_seen_at=now)
+        except IntegrityError:
+            # A simultaneous launch wrote it.
+            return
+
+    def purge(self, before: datetime) -> int:
+        """Delete those that wait and were last seen before ``before``."""
+        return self.filter(lti_consumer=None, is_active=True, last_seen_at__lt=before).delete()[0]
+
+
+# What a launch says of its deployment, beside its id.
+_SAID = ("instance_guid", "installation_name", "product")
 
 
 class LtiDeployment(models.Model):
@@ -227,6 +312,7 @@ class LtiDeployment(models.Model):
         LtiRegistration,
         on_delete=models.CASCADE,
         related_name="deployments",
+        db_index=False,
         verbose_name=_("registration"),
     )
     deployment_id = models.CharField(
@@ -269,16 +355,87 @@ class LtiDeployment(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("deployment_digest",), name="lti_deployment"),
         )
+        indexes = (
+            models.Index(
+                fields=("registration", "lti_consumer", "last_seen_at"),
+                name="lti_deployment_log",
+            ),
+        )
 
     def __str__(self) -> str:
         return self.deployment_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, with the digest that the deployment id is found by."""
-        self.deployment_digest = digest(str(self.registration_id), self.deployment_id)
+        self.deployment_digest = self.digest
         if (fields := kwargs.get("update_fields")) is not None and "deployment_id" in fields:
             kwargs["update_fields"] = {*fields, "deployment_digest"}
         super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse an id that the registration has already, and a consumer of a different issuer."""
+        super().clean()
+        if not hasattr(self, "registration"):
+            return
+        same = LtiDeployment.objects.filter(deployment_digest=self.digest).exclude(pk=self.pk)
+        if same.exists():
+            text = _("This registration has a deployment with this id.")
+            raise ValidationError({"deployment_id": text}, code="unique")
+        if self.lti_consumer and not self.lti_consumer.accepts_issuer(self.registration.issuer):
+            raise ValidationError({"lti_consumer": describe_other_issuer(self.lti_consumer)})
+
+    @property
+    def digest(self) -> str:
+        """What finds it: registration and deployment id, to the letter."""
+        return digest(str(self.registration_id), self.deployment_id)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an administrator has to say to which consumer it belongs."""
+        return self.lti_consumer_id is None and self.is_active
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a launch said of it: names are cut and lose what databases do not take."""
+        return {
+            "registration_id": self.registration_id,
+            "deployment_id": self.deployment_id,
+            "instance_guid": self.instance_guid,
+            "installation_name": _make_storable(self.installation_name),
+            "product": _make_storable(self.product),
+        }
+
+    def join(self, consumer: LtiConsumer) -> bool:
+        """Let it belong to ``consumer`` from now on; False if an administrator said otherwise.
+
+        Of simultaneous first launches one makes the row, and the others find it.
+        """
+        rows, said = type(self).objects, self.description
+        stored, _created = rows.get_or_create(
+            deployment_digest=self.digest, defaults={**said, "lti_consumer": consumer}
+        )
+        if stored.is_waiting:
+            rows.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(
+                lti_consumer=consumer, instance_guid=self.instance_guid
+            )
+        self.pk, self._state.adding, self._state.db = stored.pk, False, stored._state.db
+        self.refresh_from_db()
+        return self.is_active and self.lti_consumer_id == consumer.pk
+
+    def accepts_installation(self, guid: str) -> bool:
+        """Whether no different installation has launched by this deployment."""
+        return self.instance_guid in ("", guid)
+
+    def learn_installation(self, guid: str) -> bool:
+        """Pin the installation that launched first; False if a different one did.
+
+        Of simultaneous first launches the first to be written wins.
+        """
+        if guid and not self.instance_guid:
+            unknown = type(self).objects.filter(pk=self.pk, instance_guid="")
+            unknown.update(instance_guid=guid)
+            self.refresh_from_db(fields=["instance_guid"])
+        return self.accepts_installation(guid)
 
     def record_seen(self) -> None:
         """Record an accepted launch, once in an hour at most."""
@@ -286,3 +443,8 @@ class LtiDeployment(models.Model):
         if self.last_seen_at is None or now - self.last_seen_at > STAMP_INTERVAL:
             seen = {"first_seen_at": self.first_seen_at or now, "last_seen_at": now}
             type(self).objects.filter(pk=self.pk).update(**seen)
+
+
+def _make_storable(text: str) -> str:
+    known = text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return known[:IDENTIFIER_LENGTH]
