@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
@@ -21,6 +23,7 @@ from lti_provider.models.consumer import LtiConsumer, validate_service_networks
 from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
+from lti_provider.models.public_keys import KeySet, NotAKeySet, load_key_set, validate_key_set
 from lti_provider.origins import get_origin, is_http_url
 from lti_provider.products import is_shared_issuer
 
@@ -33,9 +36,48 @@ _WAITING_WRITES_A_MINUTE = 10
 _URL_LENGTH = 1000
 
 # What fetching the platform's keys writes, and nobody else: never written back from memory.
-_KEY_SET_FIELDS = frozenset(
-    {"fetched_jwks", "jwks_tried_at", "jwks_fetched_at", "jwks_expires_at", "jwks_error"}
-)
+_NO_KEY_SET = {
+    "fetched_jwks": "",
+    "jwks_tried_at": None,
+    "jwks_fetched_at": None,
+    "jwks_expires_at": None,
+    "jwks_error": "",
+}
+# Where keys are fetched, and how: what came from elsewhere, or did not come, does not count then.
+_KEY_SET_SOURCE = frozenset({"jwks_uri", "service_networks"})
+#: Between two attempts to fetch the keys of a registration, on all processes.
+KEY_FETCH_INTERVAL = timedelta(minutes=1)
+# An attempt that takes longer has ended with its process.
+_LONGEST_KEY_FETCH = timedelta(seconds=10)
+
+#: Why keys were not fetched, by code.
+KEY_SET_PROBLEMS: dict[str, Any] = {
+    "timeout": _("The LMS did not answer in time."),
+    "unreachable": _("The LMS could not be reached."),
+    "unknown_host": _("The host name {host} could not be found."),
+    "certificate": _("The certificate is not valid for {host}."),
+    "address_not_public": _(
+        "{host} is not at a public address: list its network on the registration if it is yours."
+    ),
+    "not_https": _(
+        "Keys are fetched by https, and by plain http only from networks that are listed on the "
+        "registration."
+    ),
+    "host_not_known": _("The key set URL is not an http or https address."),
+    "too_large": _("The answer was too large."),
+    "not_a_key_set": _("The answer was not a key set."),
+}
+
+
+def describe_key_set_problem(code: str, host: str) -> str:
+    """The problem of ``jwks_error`` in words; such a code may end in an HTTP status."""
+    kind, _separator, status = code.partition(" ")
+    if status.startswith("3"):
+        moved = _("It has moved (HTTP status {status}); redirects are not followed.")
+        return str(moved).format(status=status)
+    if status:
+        return str(_("The LMS answered with HTTP status {status}.")).format(status=status)
+    return str(KEY_SET_PROBLEMS.get(kind, kind)).format(host=host)
 
 
 def validate_endpoint(text: str) -> None:
@@ -67,6 +109,12 @@ class LtiRegistrationQuerySet(PrimaryQuerySet["LtiRegistration"]):
     def of_issuer(self, issuer: str) -> LtiRegistrationQuerySet:
         """All registrations with exactly this issuer."""
         return self.filter(issuer_digest=digest(issuer))
+
+    def update(self, **kwargs: Any) -> int:
+        """Update; keys that were fetched from elsewhere are forgotten."""
+        if not _KEY_SET_SOURCE.isdisjoint(kwargs):
+            kwargs = _NO_KEY_SET | kwargs
+        return super().update(**kwargs)
 
 
 class LtiRegistration(models.Model):
@@ -182,10 +230,22 @@ class LtiRegistration(models.Model):
         """Save, with the digests that issuer and client id are found by."""
         self.issuer_digest = digest(self.issuer)
         self.registration_digest = digest(self.issuer, self.client_id)
-        if not self._state.adding and kwargs.get("update_fields") is None:
-            names = {field.name for field in self._meta.concrete_fields if not field.primary_key}
-            kwargs["update_fields"] = names - _KEY_SET_FIELDS
+        if not self._state.adding:
+            kwargs["update_fields"] = self._list_saved_fields(kwargs.get("update_fields"))
         super().save(*args, **kwargs)
+
+    def _list_saved_fields(self, wanted: Collection[str] | None) -> set[str]:
+        every = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+        names = every - _NO_KEY_SET.keys() if wanted is None else set(wanted)
+        if _KEY_SET_SOURCE & names and self._has_moved():
+            vars(self).update(_NO_KEY_SET)
+            names |= _NO_KEY_SET.keys()
+        return names
+
+    def _has_moved(self) -> bool:
+        source = sorted(_KEY_SET_SOURCE)
+        stored = type(self).objects.filter(pk=self.pk).values(*source).first()
+        return bool(stored != {name: getattr(self, name) for name in source})
 
     def clean(self) -> None:
         """Refuse a pair that a different registration has, one without keys, and unsafe joining."""
@@ -203,6 +263,12 @@ class LtiRegistration(models.Model):
             raise ValidationError(
                 {"jwks_uri": _("Enter the key set URL, or the key set itself.")}, code="required"
             )
+        if self.jwks:
+            try:
+                validate_key_set(self.jwks)
+            except NotAKeySet as error:
+                invalid = ValidationError(error.text, code="invalid_key_set")
+                raise ValidationError({"jwks": invalid}) from None
 
     def _check_joining(self) -> None:
         if self.new_deployments != self.NewDeployments.JOIN:
@@ -239,6 +305,80 @@ class LtiRegistration(models.Model):
     def authorization_origin(self) -> str:
         """Origin (RFC 6454) of the authorization endpoint, whose pages post the launches."""
         return get_origin(self.authorization_endpoint)
+
+    def get_key_set(self) -> KeySet:
+        """The LMS's keys, as far as they are known here."""
+        return load_key_set(self.fetched_jwks if self.jwks_uri else self.jwks)
+
+    @property
+    def are_keys_fresh(self) -> bool:
+        """Whether the LMS need not be asked for its keys."""
+        expires = self.jwks_expires_at
+        return not self.jwks_uri or (expires is not None and timezone.now() < expires)
+
+    @property
+    def is_key_fetch_running(self) -> bool:
+        """Whether a process asks the LMS for its keys right now."""
+        tried = self.jwks_tried_at
+        has_ended = tried == self.jwks_fetched_at or bool(self.jwks_error)
+        return not has_ended and _is_within(_LONGEST_KEY_FETCH, tried)
+
+    @property
+    def has_key_fetch_failed(self) -> bool:
+        """Whether the last attempt to fetch the LMS's keys brought none."""
+        return self.jwks_fetched_at is None or self.jwks_fetched_at != self.jwks_tried_at
+
+    @property
+    def key_set_problem(self) -> str:
+        """Why the last attempt to fetch the LMS's keys failed, in words; empty if it did not."""
+        host = urlsplit(self.jwks_uri).hostname or ""
+        return describe_key_set_problem(self.jwks_error, host)
+
+    def begin_key_fetch(self) -> bool:
+        """Whether the caller has to fetch the LMS's keys now: one process does, once a minute.
+
+        If it is a different process, what that one has stored so far is read.
+        """
+        if _is_within(KEY_FETCH_INTERVAL, self.jwks_tried_at):
+            return False
+        unchanged = type(self).objects.filter(
+            pk=self.pk, jwks_tried_at=self.jwks_tried_at, jwks_uri=self.jwks_uri
+        )
+        begun = {"jwks_tried_at": timezone.now(), "jwks_error": ""}
+        if not unchanged.update(**begun):
+            self.read_key_set()
+            return False
+        vars(self).update(begun)
+        return True
+
+    def end_key_fetch(self, jwks: str, keep_for: timedelta) -> None:
+        """Store the keys that were fetched."""
+        tried_at = cast("datetime", self.jwks_tried_at)
+        self._store_key_fetch(
+            fetched_jwks=jwks, jwks_fetched_at=tried_at, jwks_expires_at=tried_at + keep_for
+        )
+
+    def fail_key_fetch(self, code: str) -> None:
+        """Store why no keys were fetched; those that are known stay."""
+        self._store_key_fetch(jwks_error=code)
+
+    def _store_key_fetch(self, **fields: Any) -> None:
+        # Of an attempt that counts no more if the registration has changed since.
+        attempt = type(self).objects.filter(pk=self.pk, jwks_tried_at=self.jwks_tried_at)
+        if attempt.update(**fields):
+            vars(self).update(fields)
+        else:
+            self.read_key_set()
+
+    def read_key_set(self) -> None:
+        """Read what processes have fetched since this registration was read."""
+        stored = type(self).objects.filter(pk=self.pk).values(*_NO_KEY_SET).first()
+        vars(self).update(stored or _NO_KEY_SET)
+
+
+def _is_within(interval: timedelta, moment: datetime | None) -> bool:
+    # Of a clock that has been ahead, nothing is waited for.
+    return moment is not None and abs(timezone.now() - moment) < interval
 
 
 def describe_other_issuer(consumer: LtiConsumer) -> Any:
