@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
@@ -48,7 +48,31 @@ LAUNCH = "LtiResourceLinkRequest"
 SELECTION = "LtiDeepLinkingRequest"
 
 #: Who it is, as OpenID Connect says it.
-IDENTITY = ("name", "given_name", "family_name", "email")
+NAMES = ("name", "given_name", "family_name")
+IDENTITY = (*NAMES, "email")
+
+_SERVICES = (
+    "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint",
+    "https://purl.imsglobal.org/spec/lti-nrps/claim/namesroleservice",
+)
+#: What may be shown to an administrator of anybody's launch: whole claims, and members of claims.
+#: What LTI does not define may hold anything about a person.
+IMPERSONAL = frozenset(
+    {
+        *("iss", "aud", "azp", "exp", "iat", "nbf", "nonce", "sub", "locale"),
+        *(MESSAGE_TYPE, VERSION, DEPLOYMENT_ID, TARGET_LINK_URI, ROLES, *_SERVICES),
+    }
+)
+IMPERSONAL_MEMBERS: dict[str, frozenset[str]] = {
+    CONTEXT: frozenset({"id", "label", "title", "type"}),
+    RESOURCE_LINK: frozenset({"id", "title", "description"}),
+    PLATFORM: frozenset({"guid", "name", "version", "product_family_code", "url", "description"}),
+    PRESENTATION: frozenset({"document_target", "width", "height", "locale", "return_url"}),
+    LIS: frozenset({"course_offering_sourcedid", "course_section_sourcedid"}),
+    CUSTOM: frozenset(),
+    EXTENSIONS: frozenset({"lms"}),
+    DEEP_LINKING: frozenset({"deep_link_return_url", "accept_types", "accept_multiple"}),
+}
 
 _TEXTS = (str,)
 _NUMBERS_OR_TEXTS = (str, int, float)
@@ -111,6 +135,11 @@ class Claims:
         found = self._members.get(name)
         return make_storable(found) if isinstance(found, str) else ""
 
+    def get_identifier(self, name: str) -> str:
+        """A member that can be kept to the letter; others read as blank, never mended."""
+        found = self._members.get(name)
+        return found if is_identifier(found) else ""
+
     def get_texts(self, name: str) -> tuple[str, ...]:
         """The texts of a member that is a list."""
         found = self._members.get(name)
@@ -135,7 +164,7 @@ class Claims:
         return {name: text for name, text in texts.items() if not is_unfilled(text)}
 
 
-def is_identifier(value: object) -> bool:
+def is_identifier(value: object) -> TypeGuard[str]:
     """Whether a claim can be kept and compared to the letter, on each database."""
     return (
         isinstance(value, str)
@@ -193,7 +222,7 @@ def read_message(claims: Mapping[str, Any]) -> LaunchMessage:
         person=_read_person(said),
         roles=frozenset(_parse_role(text) for text in said.get_texts(ROLES)),
         context=Context(
-            id=context.get_text("id"),
+            id=context.get_identifier("id"),
             title=context.get_text("title"),
             label=context.get_text("label"),
             types=tuple(text.removeprefix(_CONTEXT_TYPE) for text in context.get_texts("type")),
@@ -201,7 +230,7 @@ def read_message(claims: Mapping[str, Any]) -> LaunchMessage:
             section_sis_id=lis.get_text("course_section_sourcedid"),
         ),
         resource_link=ResourceLink(
-            id=link.get_text("id"),
+            id=link.get_identifier("id"),
             title=link.get_text("title"),
             description=link.get_text("description"),
         ),
@@ -214,8 +243,8 @@ def read_message(claims: Mapping[str, Any]) -> LaunchMessage:
 
 def _read_person(said: Claims) -> Person:
     return Person(
-        user_id=said.get_text("sub"),
-        **complete_names(*(said.get_text(name) for name in IDENTITY[:3])),
+        user_id=said.get_identifier("sub"),
+        **complete_names(*(said.get_text(name) for name in NAMES)),
         email=said.get_text("email").strip(),
         sis_id=said.get_object(LIS).get_text("person_sourcedid"),
     )
@@ -223,7 +252,7 @@ def _read_person(said: Claims) -> Person:
 
 def _read_installation(platform: Claims) -> Installation:
     return Installation(
-        guid=platform.get_text("guid"),
+        guid=platform.get_identifier("guid"),
         name=platform.get_text("name"),
         product=platform.get_text("product_family_code"),
         version=platform.get_text("version"),

@@ -47,10 +47,8 @@ def check_audience(claims: Mapping[str, Any], registration: LtiRegistration) -> 
 
     For more audiences than this site, ``azp`` has to say that it is for this site.
     """
-    own, azp = registration.client_id, claims.get("azp")
-    named = claims.get("aud")
-    audiences = named if isinstance(named, list) else [named]
-    if own not in audiences:
+    own, azp, named = registration.client_id, claims.get("azp"), claims.get("aud")
+    if not is_for(claims, own):
         raise OtherAudience(
             format_lazy(
                 _("The token is for client {found}, this registration is {own}."),
@@ -58,7 +56,7 @@ def check_audience(claims: Mapping[str, Any], registration: LtiRegistration) -> 
                 own=show(own),
             )
         )
-    is_only_ours = all(each == own for each in audiences)
+    is_only_ours = not isinstance(named, list) or all(each == own for each in named)
     if azp != own and not (azp is None and is_only_ours):
         raise OtherAudience(
             format_lazy(
@@ -68,6 +66,12 @@ def check_audience(claims: Mapping[str, Any], registration: LtiRegistration) -> 
                 own=show(own),
             )
         )
+
+
+def is_for(claims: Mapping[str, Any], client_id: str) -> bool:
+    """Whether a client is among the token's audiences, of which there may be one or a list."""
+    named = claims.get("aud")
+    return named == client_id or (isinstance(named, list) and client_id in named)
 
 
 def check_times(

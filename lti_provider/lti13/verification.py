@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest
@@ -189,7 +189,7 @@ def _check_registration(answer: _Answer) -> None:
     # it is believed before the signature holds.
     pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
     if is_identifier(named):
-        answer.deployment = LtiDeployment.objects.with_id(pk, cast("str", named))
+        answer.deployment = LtiDeployment.objects.with_id(pk, named)
     if answer.deployment is not None:
         answer.registration = answer.deployment.registration
     elif (registration := _find_registration(answer.state)) is not None:
