@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,11 +32,16 @@ def find_frame_ancestors(policy: str) -> list[str] | None:
 
 def examine_date(answer: Answer) -> Iterator[Finding]:
     """Compare the clock of whoever answered to this machine's."""
+    if (seconds := read_date(answer.headers)) is not None:
+        yield from compare_clocks("site_clock", f"that of {answer.url}", seconds)
+
+
+def read_date(headers: Message) -> float | None:
+    """When an answer was made (RFC 9110 §6.6.1), in seconds since 1970; None if it does not say."""
     try:
-        date = parsedate_to_datetime(answer.headers.get("Date", ""))
+        return parsedate_to_datetime(headers.get("Date", "")).timestamp()
     except ValueError:
-        return
-    yield from compare_clocks("site_clock", f"that of {answer.url}", date.timestamp())
+        return None
 
 
 def examine_caching(answer: Answer, *, ours: bool = True) -> Iterator[Finding]:

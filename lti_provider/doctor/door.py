@@ -9,7 +9,7 @@ from lti_provider import frames
 from lti_provider.doctor.browser import Browser
 from lti_provider.doctor.finding import Finding, Stopped, error, warning
 from lti_provider.doctor.front_door import FrontDoor
-from lti_provider.doctor.key_sets import examine_own_key_set
+from lti_provider.doctor.key_sets import examine_lms_keys, examine_own_key_set
 from lti_provider.doctor.launch import LaunchExamination
 from lti_provider.doctor.lti11 import Lti11Examination
 from lti_provider.doctor.lti13 import Lti13Examination
@@ -33,6 +33,7 @@ def examine_door(door: FrontDoor, sessions: list[str]) -> Iterator[Finding]:
     try:
         yield from _say_once(_examine_launches(door, sessions))
         yield from examine_own_key_set(door)
+        yield from examine_lms_keys()
     except Stopped as stopped:
         yield stopped.finding
     except EgressError as problem:

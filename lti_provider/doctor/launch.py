@@ -6,10 +6,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
+from django.db.models import Q
 from django.shortcuts import resolve_url
 from django.urls import reverse
 
@@ -61,9 +62,9 @@ class LaunchExamination(ABC):
         """What the answer to the launch has to set; blank for nothing."""
 
     @property
-    @abstractmethod
-    def sender(self) -> dict[str, Any]:
-        """Whose refusals are this launch's in the launch log."""
+    def sender(self) -> Q:
+        """Whose entries of the launch log may be this launch's."""
+        return Q(lti_consumer=self.door.consumer)
 
     @abstractmethod
     def get_form(self) -> Generator[Finding, None, str]:
@@ -107,11 +108,7 @@ class LaunchExamination(ABC):
         return bool(re.fullmatch(wanted, urlsplit(location).path))
 
     def _examine_launch_cookies(self, launched: Answer) -> Iterator[Finding]:
-        seen, asked = urlsplit(launched.location), urlsplit(self.post_url)
-        if (seen.scheme, seen.netloc) != (asked.scheme, asked.netloc):
-            where = f"{seen.scheme}://{seen.netloc}"
-            text = f"The answer to a launch leads away from the site, to {where}."
-            raise Stopped(error("location_changed", text, "Let the proxy leave Location alone."))
+        check_location(launched, "a launch")
         if (name := self.launch_cookie) and name not in launched.cookies:
             text = f"The answer to a launch in {self.where} comes without the cookie {name}."
             raise Stopped(error("cookies_stripped", text, TAKEN_AWAY))
@@ -240,11 +237,20 @@ class LaunchExamination(ABC):
 
     def _find_refused(self, code: str) -> LtiLaunch | None:
         newer = LtiLaunch.objects.filter(refusal_code=code, pk__gt=self.since)
-        refused = newer.filter(**self.sender)
+        refused = newer.filter(self.sender)
         return refused.order_by("-pk").first()
 
 
 TAKEN_AWAY = "Something in front of the site takes Set-Cookie away."
+
+
+def check_location(answer: Answer, what: str) -> None:
+    """Stop where an answer that redirects within the site names a different host."""
+    seen, asked = urlsplit(answer.location), urlsplit(answer.url)
+    if (seen.scheme, seen.netloc) != (asked.scheme, asked.netloc):
+        where = f"{seen.scheme}://{seen.netloc}"
+        text = f"The answer to {what} leads away from the site, to {where}."
+        raise Stopped(error("location_changed", text, "Let the proxy leave Location alone."))
 
 
 def build_cookies_not_sent() -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 from urllib.parse import urlencode
 
 from lti_provider import frames
@@ -31,11 +30,6 @@ class Lti11Examination(LaunchExamination):
     def launch_cookie(self) -> str:
         """The frame's marker, or what binds the launch to a window."""
         return frames.MARKER_COOKIE if self.browser.framed else frames.BOUND_TOP_LEVEL
-
-    @property
-    def sender(self) -> dict[str, Any]:
-        """The consumer, which the key names."""
-        return {"lti_consumer": self.door.consumer}
 
     def get_form(self) -> Generator[Finding, None, str]:
         """Sign; nothing comes before."""

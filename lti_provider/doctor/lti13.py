@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from django.db.models import Q
 from django.urls import reverse
 
 from lti_provider import frames
 from lti_provider.doctor.answers import NO_CACHE, examine_caching, explain_address
 from lti_provider.doctor.browser import Answer, Browser
 from lti_provider.doctor.finding import Finding, Stopped, error
-from lti_provider.doctor.launch import TAKEN_AWAY, LaunchExamination, build_cookies_not_sent
+from lti_provider.doctor.launch import (
+    TAKEN_AWAY,
+    LaunchExamination,
+    build_cookies_not_sent,
+    check_location,
+)
 from lti_provider.exceptions import InvalidState
 from lti_provider.lti13.trial_launch import TrialPlatform
 
@@ -28,8 +34,7 @@ class Lti13Examination(LaunchExamination):
     @property
     def platform(self) -> TrialPlatform:
         """Who signs."""
-        assert self.door.platform is not None
-        return self.door.platform
+        return cast("TrialPlatform", self.door.platform)
 
     @property
     def login_url(self) -> str:
@@ -47,9 +52,9 @@ class Lti13Examination(LaunchExamination):
         return frames.MARKER_COOKIE if self.browser.framed else ""
 
     @property
-    def sender(self) -> dict[str, Any]:
-        """The registration, which the login's state names."""
-        return {"registration": self.platform.deployment.registration}
+    def sender(self) -> Q:
+        """Before the token is read, only the registration is known."""
+        return super().sender | Q(registration=self.platform.deployment.registration)
 
     def get_form(self) -> Generator[Finding, None, str]:
         """Log in, examine what the site asks the LMS, and sign the answer."""
@@ -76,13 +81,15 @@ class Lti13Examination(LaunchExamination):
         return answer
 
     def _asks_again(self, answer: Answer) -> bool:
-        led = urlsplit(answer.location)
-        is_login = f"{led.scheme}://{led.netloc}{led.path}" == self.login_url
-        return is_login and answer.location != answer.url
+        led, asked = urlsplit(answer.location), urlsplit(answer.url)
+        # With a state; whoever else redirects changes the rest of the address.
+        return led.path == asked.path and led.query != asked.query
 
     def _examine_login_cookie(self, answer: Answer) -> Iterator[Finding]:
         if not self._asks_again(answer) and not self._is_request(answer):
             raise Stopped(self.explain_failure(answer))
+        if not self._is_request(answer):
+            check_location(answer, "a login")
         prefix = frames.LOGIN_FRAMED if self.browser.framed else frames.LOGIN_TOP_LEVEL
         if not any(name.startswith(prefix) for name in answer.cookies):
             text = f"The answer to a login in {self.where} comes without its cookie ({prefix}…)."
@@ -91,7 +98,7 @@ class Lti13Examination(LaunchExamination):
 
     def _is_request(self, answer: Answer) -> bool:
         endpoint = self.platform.deployment.registration.authorization_endpoint
-        return answer.location.partition("?")[0] == endpoint
+        return bool(answer.location.partition("?")[0] == endpoint)
 
     def _read_request(self, answer: Answer) -> dict[str, str]:
         if self._is_request(answer):

@@ -77,6 +77,8 @@ class TrialPlatform:
             "exp": now + _LIFETIME,
             "sub": self.user_id,
             "name": self.title,
+            # No account of this site has it, and nothing is ever delivered there.
+            "email": f"{self.user_id.rpartition(' ')[2]}@lti.invalid",
             claims.DEPLOYMENT_ID: deployment.deployment_id,
             claims.MESSAGE_TYPE: claims.LAUNCH,
             claims.VERSION: "1.3.0",
