@@ -195,8 +195,8 @@ PRODUCTS = (
             _(
                 "Once for all schools: at developer.blackboard.com, register an application that "
                 "supports LTI 1.3, with the login initiation URL {login_url}, the tool redirect "
-                "URL {redirect_uri}, the tool JWKS URL {jwks_url} and the signing algorithm RS256. Its "
-                "application id is the client id."
+                "URL {redirect_uri}, the tool JWKS URL {jwks_url} and the signing algorithm RS256. "
+                "Its application id is the client id."
             ),
             _(
                 "In Blackboard, open Administrator → Integrations → LTI Tool Providers → Register "
@@ -236,8 +236,8 @@ PRODUCTS = (
             _("Open Admin Tools → Manage Extensibility → LTI Advantage → Register Tool."),
             _(
                 "Enter the name “{name}”, the redirect URL {redirect_uri}, the OpenID Connect "
-                "login URL {login_url}, the target link URI {launch_url} and the keyset URL {jwks_url}. "
-                "Choose the extensions that are wanted, and register."
+                "login URL {login_url}, the target link URI {launch_url} and the keyset URL "
+                "{jwks_url}. Choose the extensions that are wanted, and register."
             ),
             _("Brightspace shows the client id: enter it below."),
             _(
@@ -356,6 +356,12 @@ def get_product(code: str) -> LmsProduct | None:
     return _PRODUCT_BY_CODE.get(code)
 
 
+def find_product(family: str) -> LmsProduct | None:
+    """The product that a launch names by its family code."""
+    wanted = "".join(family.lower().split())
+    return next((known for known in PRODUCTS if known.family == wanted), None)
+
+
 def is_shared_issuer(issuer: str) -> bool:
     """Whether one client id of this issuer serves all of its installations."""
     return any(each.endpoints.is_shared and each.endpoints.issuer == issuer for each in PRODUCTS)
@@ -369,5 +375,5 @@ _OTHER_EMAIL = _(
 
 def get_email_setting(family: str) -> _StrPromise:
     """Which setting makes an LMS send e-mail addresses, by its product family code."""
-    wanted = "".join(family.lower().split())
-    return next((known.email for known in PRODUCTS if known.family == wanted), _OTHER_EMAIL)
+    known = find_product(family)
+    return known.email if known else _OTHER_EMAIL

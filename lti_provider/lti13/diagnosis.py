@@ -134,8 +134,9 @@ def _get_unknown_sender(refusal: LaunchRefused, evidence: Evidence) -> UnknownSe
         return UnknownSender(kind=kinds.ISSUER, text=evidence.issuer)
     if isinstance(refusal, UnknownClient) and refusal.registration is None:
         return UnknownSender(kind=kinds.CLIENT, text=evidence.client_id)
-    if isinstance(refusal, UnknownRegistration) and is_identifier(evidence.claims.get("iss")):
-        return UnknownSender(kind=kinds.ISSUER, text=evidence.claims["iss"])
+    if isinstance(refusal, UnknownRegistration):
+        issuer = evidence.issuer or evidence.claims.get("iss")
+        return UnknownSender(kind=kinds.ISSUER, text=issuer) if is_identifier(issuer) else None
     return None
 
 

@@ -57,6 +57,7 @@ from lti_provider.lti13.claims import (
     is_selection,
     read_message,
 )
+from lti_provider.lti13.deep_linking import build_empty_response
 from lti_provider.lti13.diagnosis import Evidence
 from lti_provider.lti13.id_token import (
     IdToken,
@@ -125,7 +126,7 @@ class _Answer:
         consumer = self.deployment.lti_consumer if self.deployment is not None else None
         return {
             "consumer": vars(self).get("consumer", consumer),
-            "registration": vars(self).get("registration"),
+            "registration": vars(self).get("registration") or _find_registration(self.state),
             "message": vars(self).get("message"),
             "evidence": self.evidence,
         }
@@ -156,8 +157,6 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
             check(answer)
             answer.passed.append(name)
     except LaunchRefused as refusal:
-        if "registration" not in vars(answer):
-            refusal.with_details(registration=_find_registration(state))
         raise refusal.with_details(**answer.known) from None
     return _build_verified(answer)
 
@@ -290,16 +289,21 @@ def _check_consumer(answer: _Answer) -> None:
 
 
 def _find_consumer(answer: _Answer) -> LtiConsumer:
-    answer.deployment = deployment = answer.deployment or _build_deployment(answer)
-    consumer = deployment.lti_consumer or _find_joined_consumer(answer)
+    known = answer.deployment
+    if known is not None and known.lti_consumer is not None:
+        return known.lti_consumer
+    # What it says of itself now, also where it waits already.
+    said = _build_deployment(answer)
+    answer.deployment = known or said
+    consumer = _find_joined_consumer(answer)
     if consumer is None:
         raise UnknownDeployment(
             format_lazy(
                 _("Deployment {found} of {issuer} has no LTI consumer: choose one for it."),
-                found=show(deployment.deployment_id),
-                issuer=deployment.registration.issuer,
+                found=show(said.deployment_id),
+                issuer=answer.registration.issuer,
             )
-        ).with_details(deployment=deployment)
+        ).with_details(deployment=said)
     return consumer
 
 
@@ -364,7 +368,7 @@ def _build_selection_refused(answer: _Answer) -> LaunchRefused:
     refusal.public_text = _(
         "This site has no content to choose from. Enter the launch URL of an activity instead."
     )
-    return refusal
+    return refusal.with_details(reply=build_empty_response(answer.claims, answer.registration))
 
 
 def _check_target(answer: _Answer) -> None:

@@ -174,7 +174,10 @@ class LtiConsumer(Lti11Credentials):
         max_length=16,
         choices=PersonalDataPolicy,
         default=PersonalDataPolicy.NONE,
-        help_text=_("Kept on accounts that launches created, never copied to other accounts."),
+        help_text=_(
+            "Kept on accounts that launches created, never copied to other accounts. Teachers see "
+            "on this site what is kept: with “Nothing”, random user names."
+        ),
     )
     frame_origins = models.TextField(
         _("frame origins"),

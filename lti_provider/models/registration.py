@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
@@ -24,13 +24,17 @@ from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
 from lti_provider.models.public_keys import KeySet, NotAKeySet, load_key_set, validate_key_set
+from lti_provider.models.unknown_sender import LtiUnknownSender, SenderKind, UnknownSender
 from lti_provider.origins import get_origin, is_http_url
 from lti_provider.products import is_shared_issuer
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 #: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
 CLOCK_LEEWAY = 60
 LONGEST_CLOCK_LEEWAY = 300
-#: How many deployments of one registration may wait; the one that was seen first makes room.
+#: How many deployments of one registration may wait; the one not seen for longest makes room.
 WAITING_KEPT = 50
 _WAITING_WRITES_A_MINUTE = 10
 _URL_LENGTH = 1000
@@ -105,6 +109,11 @@ class LtiRegistrationQuerySet(PrimaryQuerySet["LtiRegistration"]):
         """The registration with exactly this issuer and client id, in one indexed read."""
         found = digest(issuer, client_id)
         return prepared.find_one(self, "registration_digest", found, ())
+
+    def of_consumer(self, consumer: LtiConsumer) -> LtiRegistrationQuerySet:
+        """Those that the consumer has deployments of, and those whose deployments are to be its."""
+        own = self.filter(deployments__lti_consumer=consumer).order_by().values("pk")
+        return self.filter(models.Q(pk__in=own) | models.Q(lti_consumer=consumer)).order_by("pk")
 
     def of_issuer(self, issuer: str) -> LtiRegistrationQuerySet:
         """All registrations with exactly this issuer."""
@@ -183,7 +192,7 @@ class LtiRegistration(models.Model):
         blank=True,
         related_name="+",
         verbose_name=_("LTI consumer"),
-        help_text=_("Whom new deployments join."),
+        help_text=_("Whose registration this is. If new deployments join, they join this one."),
     )
     service_networks = models.TextField(
         _("service networks"),
@@ -233,6 +242,9 @@ class LtiRegistration(models.Model):
         if not self._state.adding:
             kwargs["update_fields"] = self._list_saved_fields(kwargs.get("update_fields"))
         super().save(*args, **kwargs)
+        senders = LtiUnknownSender.objects.using(self._state.db)
+        senders.forget(UnknownSender(kind=SenderKind.ISSUER, text=self.issuer))
+        senders.forget(UnknownSender(kind=SenderKind.CLIENT, text=self.client_id))
 
     def _list_saved_fields(self, wanted: Collection[str] | None) -> set[str]:
         every = {field.name for field in self._meta.concrete_fields if not field.primary_key}
@@ -259,6 +271,9 @@ class LtiRegistration(models.Model):
                 {"client_id": _("Another registration has this issuer and client id.")},
                 code="unique",
             )
+        self._check_keys()
+
+    def _check_keys(self) -> None:
         if not self.jwks_uri and not self.jwks:
             raise ValidationError(
                 {"jwks_uri": _("Enter the key set URL, or the key set itself.")}, code="required"
@@ -545,22 +560,48 @@ class LtiDeployment(models.Model):
             "product": _make_storable(self.product),
         }
 
-    def join(self, consumer: LtiConsumer) -> bool:
+    def join(self, consumer: LtiConsumer, guid: str) -> bool:
         """Let it belong to ``consumer`` from now on; False if an administrator said otherwise.
+
+        ``guid`` is the installation that launched.
 
         Of simultaneous first launches one makes the row, and the others find it.
         """
-        rows, said = type(self).objects, self.description
+        rows, said = type(self).objects, {**self.description, "instance_guid": guid}
         stored, _created = rows.get_or_create(
             deployment_digest=self.digest, defaults={**said, "lti_consumer": consumer}
         )
         if stored.is_waiting:
             rows.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(
-                lti_consumer=consumer, instance_guid=self.instance_guid
+                lti_consumer=consumer, instance_guid=guid
             )
         self.pk, self._state.adding, self._state.db = stored.pk, False, stored._state.db
         self.refresh_from_db()
         return self.is_active and self.lti_consumer_id == consumer.pk
+
+    def assign(self, consumer: LtiConsumer, by: AbstractBaseUser | None = None) -> None:
+        """Let one that waits belong to ``consumer``, and accept the installation that it named.
+
+        Raises ValidationError if the consumer's LMS is a different one, or if somebody decided
+        meanwhile.
+        """
+        with transaction.atomic(using=type(self).objects.db):
+            waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
+            if not waiting.update(lti_consumer=consumer):
+                raise ValidationError(_("Somebody decided about this deployment meanwhile."))
+            issuer = self.registration.issuer
+            # A launch that waited was signed in the name of this issuer.
+            is_seen = self.last_seen_at is not None
+            if not (consumer.learn_issuer(issuer) if is_seen else consumer.accepts_issuer(issuer)):
+                raise describe_other_issuer(consumer)
+            if self.instance_guid and consumer.find_installation(self.instance_guid) is None:
+                consumer.accept_installation(self.instance_guid, by)
+        self.lti_consumer = consumer
+
+    def refuse(self) -> bool:
+        """Refuse one that waits, now and later; False if somebody decided meanwhile."""
+        waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
+        return bool(waiting.update(is_active=False))
 
     def accepts_installation(self, guid: str) -> bool:
         """Whether no different installation has launched by this deployment."""

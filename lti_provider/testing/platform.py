@@ -9,8 +9,9 @@ from base64 import urlsafe_b64encode
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+from html.parser import HTMLParser
+from typing import Any, Self, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.test import Client
 from django.urls import reverse
@@ -25,7 +26,9 @@ from lti_provider.testing.platform_profiles import (
     LTI,
     NRPS,
     PLATFORM_PROFILES,
+    PlatformProfile,
 )
+from lti_provider.testing.server import LmsServer
 
 _FORM = "application/x-www-form-urlencoded"
 #: Seconds that a token is good for.
@@ -61,37 +64,47 @@ class FakePlatform:
     """Launches by LTI 1.3 as the LMS of one deployment.
 
     ``claims`` are what it sends of a person and a course; each call may change some, and None
-    leaves one out. Names of LTI need no namespace there: ``roles=[…]``, ``context={…}``.
+    leaves one out. Names of LTI need no namespace there: ``roles=[…]``, ``context={…}``. ``site``
+    is where the site is that it launches.
     """
 
     deployment: LtiDeployment
     claims: dict[str, Any] = field(default_factory=dict)
     key: RSAKey = field(default_factory=get_test_key, repr=False)
+    site: str = "http://testserver"
     _launches: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def create(cls, profile: str = "moodle", **consumer: Any) -> Self:
-        """Make consumer, registration, deployment and an LMS of one of ``PLATFORM_PROFILES``."""
+    def create(
+        cls,
+        profile: str = "moodle",
+        *,
+        site: str = "http://testserver",
+        server: LmsServer | None = None,
+        **consumer: Any,
+    ) -> Self:
+        """Make consumer, registration, deployment and an LMS of one of ``PLATFORM_PROFILES``.
+
+        The site has its key on file; with ``server`` it fetches the key from there, and browsers
+        find the LMS there.
+        """
         made = PLATFORM_PROFILES[profile]
+        registration = _build_registration(made, server)
         consumer.setdefault("consumer_name", f"Fake {profile}")
-        consumer.setdefault("issuer", made.issuer)
+        consumer.setdefault("issuer", registration.issuer)
         if not made.claims[f"{LTI}launch_presentation"].get("return_url"):
-            consumer.setdefault("frame_origins", "https://lms.example")
-        key = get_test_key()
-        registration = LtiRegistration.objects.create(
-            issuer=made.issuer,
-            client_id=secrets.token_urlsafe(8),
-            authorization_endpoint=made.authorization_endpoint,
-            token_endpoint=made.token_endpoint,
-            token_audience=made.token_audience,
-            jwks=json.dumps(build_key_set(key)),
-        )
+            # As an administrator would have entered.
+            consumer.setdefault("frame_origins", server.url if server else "https://lms.example")
+        registration.save()
         deployment = LtiDeployment.objects.create(
             registration=registration,
             deployment_id=made.deployment_id,
             lti_consumer=LtiConsumer.objects.create(**consumer),
         )
-        return cls(deployment, deepcopy(dict(made.claims)), key)
+        platform = cls(deployment, deepcopy(dict(made.claims)), site=site)
+        if server is not None:
+            server.add_platform(platform)
+        return platform
 
     @property
     def registration(self) -> LtiRegistration:
@@ -99,40 +112,58 @@ class FakePlatform:
         return self.deployment.registration
 
     @property
-    def consumer(self) -> LtiConsumer | None:
+    def consumer(self) -> LtiConsumer:
         """Whose launches these are."""
-        return self.deployment.lti_consumer
+        return cast("LtiConsumer", self.deployment.lti_consumer)
 
-    def begin_login(
-        self, path: str | None = None, *, host: str = "http://testserver", **changes: Any
-    ) -> Pairs:
+    @property
+    def client_id(self) -> str:
+        """How this LMS knows the site."""
+        return self.registration.client_id
+
+    @property
+    def key_set(self) -> str:
+        """What it publishes, as JSON."""
+        return json.dumps(build_key_set(self.key))
+
+    @property
+    def login_url(self) -> str:
+        """Where the site begins logins."""
+        return self.site + reverse("lti_provider:login")
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where tokens are posted: the one address that this LMS has on file."""
+        return self.site + reverse("lti_provider:launch")
+
+    def begin_login(self, path: str | None = None, **changes: Any) -> Pairs:
         """The login request (Security Framework 1.0 §5.1.1.1) of a launch of ``path``.
 
         The changes are of the launch's claims.
         """
         hint = secrets.token_urlsafe(8)
-        target = f"{host}{launch_path(path)}"
+        target = self.site + launch_path(path)
         self._launches[hint] = {"target_link_uri": target, **changes}
         return [
             ("iss", self.registration.issuer),
             ("target_link_uri", target),
-            ("login_hint", str(self.claims.get("sub", "nobody"))),
+            ("login_hint", self._login_hint),
             ("lti_message_hint", hint),
-            ("client_id", self.registration.client_id),
+            ("client_id", self.client_id),
             ("lti_deployment_id", self.deployment.deployment_id),
         ]
 
-    def authorize(self, url: str) -> Pairs:
+    def authorize(self, url: str, **changes: Any) -> Pairs:
         """Answer the authentication request (§5.1.1.2) that the site redirected to.
 
-        The answer is the form with token and state that the browser posts to the site.
-        Raises AssertionError for a request that an LMS would refuse.
+        The answer is the form with token and state that the browser posts to the site. Raises
+        AssertionError for a request that an LMS would refuse.
         """
         sent = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-        self._check_request(url, sent)
-        changes = self._launches[sent["lti_message_hint"]]
-        claims = self.build_claims(nonce=sent["nonce"], **changes)
-        return [("id_token", self.sign(claims)), ("state", sent["state"])]
+        self._check_request(sent)
+        claims = {**self._launches[sent["lti_message_hint"]], **changes}
+        token = self.sign(self.build_claims(**{"nonce": sent["nonce"], **claims}))
+        return [("id_token", token), ("state", sent["state"])]
 
     def build_claims(self, **changes: Any) -> dict[str, Any]:
         """The claims of a token of now."""
@@ -194,25 +225,33 @@ class FakePlatform:
         """Launch and follow to the site's page, as the browser does."""
         response = self.post(client, path, framed=framed, **changes)
         while response.status_code in (301, 302, 303):
-            response = client.get(response["Location"], headers=navigation(framed=framed))
+            response = client.get(response["Location"], **self._navigate(framed=framed))
         return response
 
-    def log_in(self, client: Client, pairs: Pairs, *, framed: bool = False) -> Any:
-        """Send a login request; the answer is the redirect to this LMS, or what the site shows."""
-        url = f"{reverse('lti_provider:login')}?{urlencode(pairs)}"
-        response = client.get(url, headers=navigation(framed=framed))
-        while self._leads_back(response):
-            url = urljoin(url, response["Location"])
-            response = client.get(url, headers=navigation(framed=framed))
+    def log_in(
+        self, client: Client, pairs: Pairs, *, framed: bool = False, by_post: bool = False
+    ) -> Any:
+        """Send a login request, by GET or as a form.
+
+        The answer is the redirect to this LMS, or what the site shows in its place. Where the site
+        first asks the browser the same again, this is done.
+        """
+        response = self._send_login(client, pairs, framed=framed, by_post=by_post)
+        if self.is_authentication_request(response):
+            return response
+        if "Location" in response:
+            return client.get(response["Location"], **self._navigate(framed=framed))
+        if (again := _FormReader.read(response)) and "login_hint" in dict(again):
+            return self._send_login(client, again, framed=framed, by_post=True)
         return response
 
     def post_token(self, client: Client, pairs: Pairs, *, framed: bool = False) -> Any:
         """Post token and state to the redirect URI."""
         return client.post(
-            reverse("lti_provider:launch"),
+            self.redirect_uri,
             urlencode(pairs),
             content_type=_FORM,
-            headers=navigation(framed=framed),
+            **self._navigate(framed=framed),
         )
 
     def is_authentication_request(self, response: Any) -> bool:
@@ -220,23 +259,35 @@ class FakePlatform:
         endpoint = self.registration.authorization_endpoint.partition("?")[0]
         return bool(response.get("Location", "").partition("?")[0] == endpoint)
 
-    def _leads_back(self, response: Any) -> bool:
-        return "Location" in response and not self.is_authentication_request(response)
+    @property
+    def _login_hint(self) -> str:
+        return str(self.claims.get("sub", "nobody"))
 
-    def _check_request(self, url: str, sent: dict[str, str]) -> None:
-        endpoint = self.registration.authorization_endpoint
+    def _send_login(self, client: Client, pairs: Pairs, *, framed: bool, by_post: bool) -> Any:
+        form = urlencode(pairs)
+        options = self._navigate(framed=framed)
+        if by_post:
+            return client.post(self.login_url, form, content_type=_FORM, **options)
+        return client.get(f"{self.login_url}?{form}", **options)
+
+    def _navigate(self, *, framed: bool) -> dict[str, Any]:
+        # The test client takes path and query of an address, and nothing else.
+        parts = urlsplit(self.site)
+        headers = {**navigation(framed=framed), "Host": parts.netloc}
+        return {"headers": headers, "secure": parts.scheme == "https"}
+
+    def _check_request(self, sent: dict[str, str]) -> None:
         expected = {
-            **dict(parse_qsl(urlsplit(endpoint).query)),
+            **dict(parse_qsl(urlsplit(self.registration.authorization_endpoint).query)),
             "scope": "openid",
             "response_type": "id_token",
             "response_mode": "form_post",
             "prompt": "none",
-            "client_id": self.registration.client_id,
-            "login_hint": str(self.claims.get("sub", "nobody")),
+            "client_id": self.client_id,
+            "redirect_uri": self.redirect_uri,
+            "login_hint": self._login_hint,
         }
         wrong = {name: sent.get(name) for name in expected if sent.get(name) != expected[name]}
-        if urlsplit(sent.get("redirect_uri", "")).path != reverse("lti_provider:launch"):
-            wrong["redirect_uri"] = sent.get("redirect_uri")
         if sent.get("lti_message_hint") not in self._launches:
             wrong["lti_message_hint"] = sent.get("lti_message_hint")
         wrong |= {name: None for name in ("state", "nonce") if not sent.get(name)}
@@ -244,10 +295,47 @@ class FakePlatform:
             raise AssertionError(f"An LMS would refuse the request of this site: {wrong}")
 
 
+def _build_registration(made: PlatformProfile, server: LmsServer | None) -> LtiRegistration:
+    registration = LtiRegistration(
+        issuer=made.issuer,
+        client_id=secrets.token_urlsafe(8),
+        authorization_endpoint=made.authorization_endpoint,
+        token_endpoint=made.token_endpoint,
+        token_audience=made.token_audience,
+    )
+    if server is None:
+        registration.jwks = json.dumps(build_key_set(get_test_key()))
+    else:
+        registration.issuer = server.url
+        registration.authorization_endpoint = server.authorization_endpoint
+        registration.jwks_uri = server.jwks_uri
+        registration.service_networks = "127.0.0.0/8"
+    return registration
+
+
 def build_key_set(*keys: RSAKey) -> dict[str, Any]:
     """The JWK set (RFC 7517 §5) that publishes these keys."""
     facts = {"use": "sig", "alg": "RS256"}
     return {"keys": [{**key.as_dict(private=False), "kid": key.kid, **facts} for key in keys]}
+
+
+class _FormReader(HTMLParser):
+    """The fields of the form on a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs: Pairs = []
+
+    @classmethod
+    def read(cls, response: Any) -> Pairs:
+        reader = cls()
+        reader.feed(response.content.decode())
+        return reader.pairs
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "input" and found.get("name"):
+            self.pairs.append((found["name"] or "", found.get("value") or ""))
 
 
 def _encode(part: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from lti_provider.exceptions import (
     LaunchRefused,
     OtherBrowser,
     OtherInstallation,
+    OtherIssuer,
     ReplayedLaunch,
     TargetNotLaunchable,
     UnexpectedOrigin,
@@ -232,8 +233,11 @@ class LaunchView(LaunchUrlView):
             return
         if not consumer.accepts_issuer(deployment.registration.issuer):
             raise self._build_other_issuer(deployment)
-        pins = consumer.guid_policy == LtiConsumer.GuidPolicy.PIN
-        if pins and not deployment.accepts_installation(self.message.installation.guid):
+        is_pinned = (
+            deployment.lti_consumer_id is not None
+            and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN
+        )
+        if is_pinned and not deployment.accepts_installation(self.message.installation.guid):
             raise self._build_other_installation()
 
     def _find_installation(self) -> LtiInstallation | None:
@@ -282,16 +286,15 @@ class LaunchView(LaunchUrlView):
         consumer, guid = self.consumer, self.message.installation.guid
         if not consumer.learn_issuer(deployment.registration.issuer):
             raise self._build_other_issuer(deployment)
-        belongs = deployment.lti_consumer_id == consumer.pk and not deployment._state.adding
-        if not belongs and not deployment.join(consumer):
+        if deployment.lti_consumer_id is None and not deployment.join(consumer, guid):
             raise OtherInstallation(_("An administrator gave this deployment a different place."))
         learned = deployment.learn_installation(guid)
         if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
             raise self._build_other_installation()
         deployment.record_seen()
 
-    def _build_other_issuer(self, deployment: LtiDeployment) -> OtherInstallation:
-        return OtherInstallation(
+    def _build_other_issuer(self, deployment: LtiDeployment) -> OtherIssuer:
+        return OtherIssuer(
             format_lazy(
                 _(
                     "The launch came from issuer {seen}; this consumer has launched as {known}. "
