@@ -1,4 +1,4 @@
-"""Deployments that nobody knows, what is pinned on those that are known, and one issuer for each."""
+"""Deployments that nobody knows, and what is pinned on those that are known."""
 
 import logging
 from datetime import timedelta

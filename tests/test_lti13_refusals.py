@@ -291,6 +291,32 @@ def test_of_a_genuine_launch_the_log_has_what_the_consumer_keeps(lms, policy, ke
     assert sorted(shown) == sorted(kept)
 
 
+def test_of_whom_no_consumer_knows_nothing_is_kept(lms):
+    LtiConsumer.objects.update(personal_data="name_email")
+    login = log_in(lms)
+    LtiDeployment.objects.all().delete()
+
+    login.answer(**PERSONAL)
+
+    launch = LtiLaunch.objects.get()
+    kept = json.dumps([launch.signed_text, launch.stored_message]).lower()
+    assert launch.user_digest == ""
+    assert "secret" not in kept
+    assert lms.claims["sub"] not in kept
+    assert launch.message.context.title == "Algebra"
+
+
+def test_of_a_person_without_an_id_nothing_is_kept(lms):
+    LtiConsumer.objects.update(personal_data="name_email")
+
+    for sub in (None, 4711):
+        log_in(lms).answer(**PERSONAL, sub=sub)
+
+        assert LtiLaunch.objects.latest("pk").refusal_code in ("missing_person", "invalid_claim")
+        assert "secret" not in signed_text(lms).lower()
+        assert "4711" not in signed_text(lms)
+
+
 def test_the_log_is_bounded_and_shows_what_cannot_be_seen(lms):
     log_in(lms).answer(roles=None, context={"id": "1", "title": "\u202e" + "x" * 20_000})
 

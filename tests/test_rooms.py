@@ -18,7 +18,7 @@ ROWS = (
     {"lti11", "lti13"},
     {"protocols"},
     {"sessions", "frames", "pages", "error_reports", "grades", "privacy"},
-    {"binding", "backends", "current_launch", "status"},
+    {"binding", "backends", "current_launch", "status", "registering"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class
     {"doctor"},

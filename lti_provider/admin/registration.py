@@ -131,10 +131,15 @@ class LtiRegistrationAdmin(FilteredAdmin, RegistrationModelAdmin):
         return gettext("Fetched.") if registration.jwks_fetched_at else gettext("Not fetched yet.")
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        # Before the long list: what it means for people.
-        found, counts, perms, protected = super().get_deleted_objects(objs, request)
+        # Launches may be a million, and nobody deletes one of them otherwise.
         sentences = [_describe_deletion(registration) for registration in objs]
-        return [*sentences, *found], counts, perms, protected
+        counts = {self.opts.verbose_name_plural: len(objs)}
+        site = self.admin_site
+        may_delete = not site.is_registered(LtiDeployment) or site.get_model_admin(
+            LtiDeployment
+        ).has_delete_permission(request)
+        needed = set() if may_delete else {LtiDeployment._meta.verbose_name}
+        return sentences, counts, needed, []
 
 
 def _describe_deletion(registration: LtiRegistration) -> str:

@@ -28,7 +28,6 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider import protocols
-from lti_provider.admin.register import RegisterForm
 from lti_provider.admin.unknown_sender import UnknownSenders
 from lti_provider.admin.waiting import get_waiting
 from lti_provider.conf import conf
@@ -38,6 +37,7 @@ from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.origins import is_under
 from lti_provider.pages import render_page
 from lti_provider.products import PRODUCTS, find_product
+from lti_provider.registering import RegisterForm
 from lti_provider.status import RecentLaunches, StatusLine, get_status_lines
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -83,7 +84,7 @@ class WaitingDeployments:
         if form is None or not form.is_valid():
             messages.error(request, gettext("Choose the LTI consumer that it belongs to."))
             return HttpResponseRedirect(reverse(_CHANGE_URL, args=[pk]))
-        return self._assign(request, deployment, form.cleaned_data["consumer"])
+        return self._assign(request, deployment, lambda: form.cleaned_data["consumer"])
 
     def consumer_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Make a consumer for it, with what the LMS said of itself."""
@@ -91,10 +92,7 @@ class WaitingDeployments:
         consumers = _get_consumer_admin(self.admin.admin_site)
         if consumers is None or not consumers.has_add_permission(request):
             raise PermissionDenied
-        with transaction.atomic(using=router.db_for_write(LtiConsumer)):
-            consumer = _make_consumer(deployment)
-            consumers.log_addition(request, consumer, gettext("Made for a deployment."))
-            return self._assign(request, deployment, consumer)
+        return self._assign(request, deployment, lambda: _make_consumer(deployment))
 
     def refuse_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Refuse it: its launches go on being refused, and it is not asked for again."""
@@ -106,11 +104,16 @@ class WaitingDeployments:
         return HttpResponseRedirect(reverse(_LIST_URL))
 
     def _assign(
-        self, request: HttpRequest, deployment: LtiDeployment, consumer: LtiConsumer
+        self,
+        request: HttpRequest,
+        deployment: LtiDeployment,
+        get_consumer: Callable[[], LtiConsumer],
     ) -> HttpResponse:
         administrator: Any = request.user
         try:
-            deployment.assign(consumer, administrator)
+            with transaction.atomic(using=router.db_for_write(LtiConsumer)):
+                consumer = get_consumer()
+                deployment.assign(consumer, administrator)
         except ValidationError as error:
             messages.error(request, error.messages[0])
             return HttpResponseRedirect(reverse(_CHANGE_URL, args=[deployment.pk]))

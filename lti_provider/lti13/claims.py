@@ -59,7 +59,7 @@ _SERVICES = (
 #: What LTI does not define may hold anything about a person.
 IMPERSONAL = frozenset(
     {
-        *("iss", "aud", "azp", "exp", "iat", "nbf", "nonce", "sub", "locale"),
+        *("iss", "aud", "azp", "exp", "iat", "nbf", "nonce", "locale"),
         *(MESSAGE_TYPE, VERSION, DEPLOYMENT_ID, TARGET_LINK_URI, ROLES, *_SERVICES),
     }
 )

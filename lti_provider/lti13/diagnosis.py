@@ -69,10 +69,11 @@ def explain(refusal: LaunchRefused) -> Explanation:
     Of a launch, ``signed_text`` are two lines, ``passed: token, registration, …`` and
     ``failed: key``, then a blank line and an object with ``header`` and ``claims`` as indented
     JSON, cut at 8000 characters. A "*" stands for personal data that the consumer does not keep,
-    and for all of it if nobody vouches for the claims. The token itself is never in it.
+    and for all of it if nobody vouches for the claims or no consumer is known. The token itself is
+    never in it.
     """
     evidence: Evidence = refusal.evidence
-    person = evidence.claims.get("sub")
+    person = evidence.claims.get("sub") if refusal.consumer is not None else None
     return Explanation(
         hint=_guess_cause(refusal, evidence),
         user_id=person if is_identifier(person) else "",
@@ -96,28 +97,31 @@ def _describe(refusal: LaunchRefused, evidence: Evidence) -> str:
         return ""
     lines = [f"passed: {', '.join(evidence.passed)}", f"failed: {evidence.failed}"]
     if evidence.header:
-        kept = _get_kept(refusal)
-        claims = {name: _mask(name, value, kept) for name, value in evidence.claims.items()}
-        shown = {"header": evidence.header, "claims": claims}
-        lines += ["", json.dumps(shown, indent=1, ensure_ascii=False)]
+        shown = _list_shown(refusal, evidence)
+        claims = {name: _mask(name, value, shown) for name, value in evidence.claims.items()}
+        token = {"header": evidence.header, "claims": claims}
+        lines += ["", json.dumps(token, indent=1, ensure_ascii=False)]
     return _make_visible("\n".join(lines))
 
 
-def _get_kept(refusal: LaunchRefused) -> tuple[str, ...]:
+def _list_shown(refusal: LaunchRefused, evidence: Evidence) -> frozenset[str]:
+    # Whoever it names can have it erased, by consumer and id; of others nothing is kept.
+    if refusal.consumer is None or not is_identifier(evidence.claims.get("sub")):
+        return IMPERSONAL
     # The message is there only if signature and claims held.
-    if refusal.message is None or refusal.consumer is None:
-        return ()
-    return _KEPT[refusal.consumer.personal_data_kept]
+    is_genuine = refusal.message is not None
+    policy = refusal.consumer.personal_data_kept if is_genuine else PersonalData.NONE
+    return IMPERSONAL.union(("sub", *_KEPT[policy]))
 
 
-def _mask(name: str, value: Any, kept: tuple[str, ...]) -> Any:
-    if name in IMPERSONAL or name in kept or not value:
+def _mask(name: str, value: Any, shown: frozenset[str]) -> Any:
+    if name in shown or not value:
         return value
     if name not in IMPERSONAL_MEMBERS or not isinstance(value, dict):
         return "*"
-    shown = IMPERSONAL_MEMBERS[name]
+    members = IMPERSONAL_MEMBERS[name]
     return {
-        member: inner if member in shown or not inner else "*" for member, inner in value.items()
+        member: inner if member in members or not inner else "*" for member, inner in value.items()
     }
 
 

@@ -81,7 +81,6 @@ _VERSION = "1.3.0"
 _SIGN_IN = frozenset({"login_required", "interaction_required"})
 # Names of a login, which are nothing to a page.
 _LOGIN_NAMES = frozenset({PROOF, "iss", "login_hint", "target_link_uri"})
-_SHOWN = 200
 
 
 class _Answer:
@@ -105,8 +104,7 @@ class _Answer:
     def claims(self) -> Mapping[str, Any]:
         return self.token.claims
 
-    @property
-    def evidence(self) -> Evidence:
+    def build_evidence(self) -> Evidence:
         names = [name for name, _check in _CHECKS]
         token: IdToken | None = vars(self).get("token")
         if token is None:
@@ -120,15 +118,14 @@ class _Answer:
             failed="".join(names[len(self.passed) : len(self.passed) + 1]),
         )
 
-    @property
-    def known(self) -> dict[str, Any]:
-        """The details of a refusal."""
+    def find_details(self) -> dict[str, Any]:
+        """What is known when it is refused."""
         consumer = self.deployment.lti_consumer if self.deployment is not None else None
         return {
             "consumer": vars(self).get("consumer", consumer),
             "registration": vars(self).get("registration") or _find_registration(self.state),
             "message": vars(self).get("message"),
-            "evidence": self.evidence,
+            "evidence": self.build_evidence(),
         }
 
 
@@ -157,7 +154,7 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
             check(answer)
             answer.passed.append(name)
     except LaunchRefused as refusal:
-        raise refusal.with_details(**answer.known) from None
+        raise refusal.with_details(**answer.find_details()) from None
     return _build_verified(answer)
 
 
@@ -452,7 +449,7 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         clock_difference=token_checks.get_clock_difference(answer.issued_at),
         signed_with=None,
         is_trial=False,
-        evidence=answer.evidence,
+        evidence=answer.build_evidence(),
         registration=answer.registration,
         deployment=answer.deployment,
         target_url=answer.claims[TARGET_LINK_URI],

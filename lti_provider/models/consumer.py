@@ -19,6 +19,7 @@ from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQu
 from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
 from lti_provider.models.installation import LtiInstallation
 from lti_provider.origins import get_host, is_path, normalize_origin
+from lti_provider.products import PRODUCTS, get_product
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -52,6 +53,16 @@ def validate_launch_targets(text: str) -> None:
                 code="invalid_path",
                 params={"text": line.strip()},
             )
+
+
+def validate_product(code: str) -> None:
+    """Refuse a product that is not known here, with those that are."""
+    if get_product(code) is None:
+        raise ValidationError(
+            _("“%(code)s” is not one of the products %(known)s."),
+            code="invalid_product",
+            params={"code": code, "known": ", ".join(each.code for each in PRODUCTS)},
+        )
 
 
 def validate_service_hosts(text: str) -> None:
@@ -233,6 +244,7 @@ class LtiConsumer(Lti11Credentials):
         _("product"),
         max_length=32,
         blank=True,
+        validators=[validate_product],
         help_text=_("The make of LMS. Its steps are shown first."),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)

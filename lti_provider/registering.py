@@ -1,4 +1,4 @@
-"""The form on a consumer's set-up page that takes what the LMS shows of LTI 1.3."""
+"""RegisterForm: takes what an LMS shows of LTI 1.3, for the set-up page and for scripts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RegisterForm(forms.Form):
     """Client id and deployment id, and what leads to the addresses of the LMS.
 
     The product of the consumer decides what is asked: of a known one the addresses are derived
-    unless they are typed.
+    unless they are typed. A registration that is known already stays as it is.
     """
 
     site = forms.CharField(
