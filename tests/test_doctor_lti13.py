@@ -223,6 +223,19 @@ def test_a_form_that_is_changed_is_named(mute, site, changed, expected):
         assert expected in visit(proxy.url, consumer="Mute").bad
 
 
+def test_forms_of_an_lms_bring_what_browsers_send_across_sites(mute, site):
+    sent = {"iframe": [], "document": []}
+
+    def look(method, path, headers):
+        if (method, path) == ("POST", "/lti/launch/"):
+            sent[headers["Sec-Fetch-Dest"]].append(headers.get("Cookie", ""))
+
+    with Proxy(site, before=look) as proxy:
+        assert visit(proxy.url, consumer="Mute").status == 0
+    assert sent["iframe"][0].startswith("lti_frame_login_")
+    assert not any(sent["document"])
+
+
 def test_a_login_that_is_asked_again_without_end_is_named(mute, site):
     turns = []
 
