@@ -6,9 +6,10 @@ from urllib.parse import urlencode
 
 import pytest
 import time_machine
+from asgiref.sync import async_to_sync
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.db import connection
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
 from lti_provider.frames import LOGIN_FRAMED, LOGIN_TOP_LEVEL, MARKER_COOKIE, WINDOW_COOKIE
@@ -178,6 +179,22 @@ def test_no_page_about_somebody_elses_launch_is_of_use(lms, make_victim, headers
     launch.refresh_from_db()
     assert launch.entered_at is None
     assert not LtiUser.objects.filter(connected_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize("page", ["enter/{}/window", "account/{}/start"])
+def test_no_form_that_this_site_posts_for_an_lms_opens_them(lms, page):
+    # An LMS of LTI 1.1 says where the answer to its question goes, and our own page posts it.
+    answer = post(attacker := Client(), log_in(lms, attacker), IN_WINDOW)
+    url = f"http://testserver/lti/{page.format(answer['Location'].split('/')[-2])}/"
+    asking = FakeLms.create("moodle")
+    fields = {"lti_message_type": "ContentItemSelectionRequest", "content_item_return_url": url}
+    shown = asking.post(victim := Client(), "content/", **fields, data="x", resource_link_id=None)
+    assert attribute(shown, "action") == url
+    form = hidden_fields(shown)
+    assert "oauth_signature" in form
+    response = victim.post(url, form, headers={**IN_WINDOW, **OWN_ORIGIN})
+    assert "foreign_origin" in response.text
+    assert not response.cookies
 
 
 @logins
@@ -357,6 +374,39 @@ def test_a_session_that_somebody_made_in_the_frame_is_not_replaced_unasked(lms, 
     )
     assert window.get(opened["Location"], headers=IN_WINDOW).status_code == 303
     assert window.session[SESSION_KEY] == str(LtiUser.objects.get().user_id)
+
+
+@pytest.mark.parametrize("owner", ["nobody", "attacker", "another account"])
+def test_a_planted_session_is_not_taken_over(lms, client, owner):
+    planted = Client()
+    if owner == "attacker":
+        lms.launch(planted, "content/", framed=True, sub="attacker")
+        planted.cookies[OWN] = planted.cookies[FRAMED].value
+    elif owner == "another account":
+        lms.launch(planted, "content/", sub="attacker")
+    key = planted.cookies[OWN].value if owner != "nobody" else "planted0planted0planted0planted0"
+    client.cookies[FRAMED] = client.cookies[OWN] = key
+    answer = post(client, log_in(lms, client, IN_FRAME), IN_FRAME)
+    assert answer["Location"].startswith("/content/")
+    assert answer.cookies[FRAMED].value != key
+    assert OWN not in answer.cookies
+    person = LtiUser.objects.get(lti_user_id=lms.claims["sub"])
+    assert get_framed_session(client)[SESSION_KEY] == str(person.user_id)
+
+
+def test_asynchronous_servers_do_the_same(lms):
+    browser = AsyncClient()
+
+    get: Any = async_to_sync(browser.get)
+    send: Any = async_to_sync(browser.post)
+    pairs = lms.begin_login("content/")
+    first = get(f"/lti/login/?{urlencode(pairs)}", headers=IN_FRAME)
+    second = get(first["Location"], headers=IN_FRAME)
+    form = urlencode(lms.authorize(second["Location"]))
+    answer = send(LAUNCH, form, content_type=FORM, headers=IN_FRAME)
+    assert answer["Location"].startswith("/content/")
+    assert {FRAMED, MARKER_COOKIE} <= set(answer.cookies)
+    assert all("Partitioned" in cookie.OutputString() for cookie in answer.cookies.values())
 
 
 @pytest.mark.urls("tests.browser.site")

@@ -15,7 +15,8 @@ from django.utils import timezone
 from lti_provider import egress
 from lti_provider.exceptions import KeySetUnavailable, UnknownSigningKey, UnsuitableKey
 from lti_provider.lti13.key_set import find_key
-from lti_provider.models import LtiRegistration
+from lti_provider.models import LtiLaunch, LtiRegistration
+from lti_provider.testing import FakePlatform
 from tests.key_server import KeyServer, make_public_key, to_jwk, to_set
 
 pytestmark = pytest.mark.django_db
@@ -302,16 +303,16 @@ REDIRECT = {"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}, "body
 NO_KEYS = "The answer was not a key set."
 #: What the LMS does, what its registration says then, and the sentence for it.
 FAILURES = {
-    "forbidden": (fail_with(status=403), "status 403", "The LMS answered with HTTP status 403."),
-    "broken": (fail_with(status=500), "status 500", "The LMS answered with HTTP status 500."),
+    "forbidden": (fail_with(status=403), "status_403", "The LMS answered with HTTP status 403."),
+    "broken": (fail_with(status=500), "status_500", "The LMS answered with HTTP status 500."),
     "gone": (
         fail_with(status=404, body=""),
-        "status 404",
+        "status_404",
         "The LMS answered with HTTP status 404.",
     ),
     "moved": (
         fail_with(**REDIRECT),
-        "status 302",
+        "status_302",
         "It has moved (HTTP status 302); redirects are not followed.",
     ),
     "not JSON": (fail_with(body="<html>"), "not_a_key_set", NO_KEYS),
@@ -334,7 +335,7 @@ def test_keys_that_cannot_be_fetched_are_a_try_again(server, lms, caplog, case):
     assert (stored.fetched_jwks, stored.jwks_fetched_at) == ("", None)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.message.startswith(f"key_set_not_fetched registration={lms.pk} code={code}")
+    assert record.message == f"key_set_not_fetched registration={lms.pk} code={code}"
     assert (record.event, record.registration, record.code) == (
         "key_set_not_fetched",
         lms.pk,
@@ -428,6 +429,52 @@ def test_https_is_verified(authority):
         registration = register(client_id="18", jwks_uri=server.url)
         assert "certificate is not valid for 127.0.0.1" in refusal(KeySetUnavailable, registration)
         assert not server.requests
+
+
+# Launches
+
+
+REFUSALS = {
+    "unknown_signing_key": ({"jwks": to_set("k1")}, 401, "the key set has k1."),
+    "unsuitable_key": ({"jwks": json.dumps(to_jwk(None, use="enc"))}, 401, "its use is enc"),
+    "key_set_unavailable": ({"jwks_uri": "https://127.0.0.1/jwks"}, 503, "not at a public address"),
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_launch_is_refused_with_a_page_and_an_entry_in_the_log(client, code):
+    keys, status, hint = REFUSALS[code]
+    platform = FakePlatform.create("moodle")
+    LtiRegistration.objects.update(**keys)
+    response = platform.post(client, "/content/", name="Canary")
+    assert response.status_code == status
+    assert f"<code>{code}</code>" in response.text
+    assert not {"Canary", "href"} & set(response.text.split('"'))
+    launch = LtiLaunch.objects.refused().get()
+    assert (launch.refusal_code, launch.registration) == (code, platform.registration)
+    assert hint in launch.refusal_hint
+
+
+def test_the_same_launch_is_accepted_once_the_keys_are_there(client, server):
+    platform = FakePlatform.create("moodle")
+    (key,) = json.loads(platform.key_set)["keys"]
+    update(platform.registration, jwks_uri=server.url, service_networks="127.0.0.0/8")
+    server.status = 503
+    redirect = platform.log_in(client, platform.begin_login("/content/"))["Location"]
+    answer = platform.authorize(redirect)
+    assert platform.post_token(client, answer).status_code == 503
+    server.status, server.body = 200, to_set(key)
+    update(platform.registration, service_networks="127.0.0.0/8")
+    assert "/enter/" in platform.post_token(client, answer)["Location"]
+
+
+def test_a_warm_launch_asks_nobody(client, server):
+    platform = FakePlatform.create("moodle")
+    server.body = platform.key_set
+    update(platform.registration, jwks_uri=server.url, service_networks="127.0.0.0/8")
+    for _time in range(3):
+        assert platform.launch(client, "/content/").status_code == 200
+    assert len(server.requests) == 1
 
 
 # One registration at a time

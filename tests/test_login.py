@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import pytest
 import time_machine
 from django.apps import apps
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -613,8 +613,7 @@ def test_a_frame_with_our_marker_is_asked_nothing(client):
     platform = FakePlatform.create("moodle")
     platform.launch(client, "content/", framed=True)
     assert MARKER_COOKIE in client.cookies
-    answer = platform.log_in(client, platform.begin_login("content/"), framed=True)
-    assert answer.wsgi_request.GET.keys().isdisjoint({"lti_login"})
+    answer = client.get(LOGIN, dict(platform.begin_login("content/")), headers=IN_FRAME)
     assert platform.is_authentication_request(answer)
     (bound,) = answer.cookies
     assert bound.startswith(LOGIN_FRAMED)
@@ -671,6 +670,37 @@ def test_a_state_that_is_too_old_begins_anew(registration, client):
 
 
 # Reports
+
+
+def test_an_outage_is_a_page_and_the_same_login_goes_on(registration, ask, client):
+    def fail(*_statement: Any) -> None:
+        raise OperationalError("the database went away")
+
+    with connection.execute_wrapper(fail):
+        response = ask(lti_message_hint="h")
+    assert response.status_code == 503
+    assert "site_unavailable" in response.text
+    assert not response.cookies
+    again = re.search('href="(.*?)"', response.text)
+    assert (again is not None) == (response.wsgi_request.method == "GET")
+    if again is not None:
+        assert to_lms(client.get(unescape(again[1]), headers=IN_WINDOW))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"iss": "x"}, {"client_id": "x"}, {"target_link_uri": None}]
+)
+def test_no_hint_is_logged_or_kept(registration, ask, caplog, changes):
+    caplog.set_level(0)
+    for is_active in (True, False):
+        LtiRegistration.objects.update(is_active=is_active)
+        ask(login_hint="canary", lti_message_hint="canary", **changes)
+    logged = [vars(record) for record in caplog.records if record.name.startswith("django.req")]
+    logged += [vars(record) for record in caplog.records if record.name == "lti_provider"]
+    assert logged or not changes
+    assert "canary" not in repr(logged)
+    kept = [vars(row) for model in apps.get_models() for row in model._base_manager.all()]
+    assert "canary" not in repr(kept)
 
 
 @pytest.fixture

@@ -271,3 +271,12 @@ def test_a_server_refuses_what_an_lms_would_refuse(server):
     assert status == 400
     assert "would refuse" in page
     assert "<script>" not in page
+
+
+def test_a_token_of_yesterday_is_refused(client):
+    lms = FakePlatform.create("canvas")
+    login = lms.log_in(client, lms.begin_login("/content/"))
+    answer = lms.authorize(login["Location"], iat=1_700_000_000, exp=1_700_003_600)
+    response = lms.post_token(client, answer)
+    assert response.status_code == 401
+    assert "token_expired" in response.text

@@ -73,7 +73,7 @@ def _fetch(registration: LtiRegistration) -> None:
         answer = request_key_set(registration)
         keys = read_keys(answer)
     except EgressError as error:
-        return _fail(registration, error.code, error.detail)
+        return _fail(registration, error.code)
     registration.end_key_fetch(keys, _find_lifetime(answer))
 
 
@@ -94,19 +94,18 @@ def request_key_set(registration: LtiRegistration) -> HttpAnswer:
 def read_keys(answer: HttpAnswer) -> str:
     """The keys that a platform answered with, to be stored. Raises EgressError."""
     if answer.status != 200:
-        raise EgressError(f"status {answer.status}")
+        raise EgressError(f"status_{answer.status}")
     try:
         return normalize_key_set(answer.body.decode())
     except ValueError:
         raise EgressError("not_a_key_set") from None
 
 
-def _fail(registration: LtiRegistration, code: str, detail: str) -> None:
+def _fail(registration: LtiRegistration, code: str) -> None:
     logger.warning(
-        "key_set_not_fetched registration=%s code=%s detail=%s",
+        "key_set_not_fetched registration=%s code=%s",
         registration.pk,
         code,
-        detail,
         extra={"event": "key_set_not_fetched", "registration": registration.pk, "code": code},
     )
     registration.fail_key_fetch(code)

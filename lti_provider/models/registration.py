@@ -17,7 +17,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.message import IDENTIFIER_LENGTH, make_storable
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer, validate_service_networks
 from lti_provider.models.credentials import STAMP_INTERVAL
@@ -54,7 +54,7 @@ KEY_FETCH_INTERVAL = timedelta(minutes=1)
 # An attempt that takes longer has ended with its process.
 _LONGEST_KEY_FETCH = timedelta(seconds=10)
 
-#: Why keys were not fetched, by code.
+#: Why keys were not fetched, by code; ``status_404`` and its like are not listed.
 KEY_SET_PROBLEMS: dict[str, Any] = {
     "timeout": _("The LMS did not answer in time."),
     "unreachable": _("The LMS could not be reached."),
@@ -74,14 +74,15 @@ KEY_SET_PROBLEMS: dict[str, Any] = {
 
 
 def describe_key_set_problem(code: str, host: str) -> str:
-    """The problem of ``jwks_error`` in words; such a code may end in an HTTP status."""
-    kind, _separator, status = code.partition(" ")
+    """The problem of ``jwks_error`` in words; empty for none."""
+    status = code.removeprefix("status_")
+    if status == code:
+        return str(KEY_SET_PROBLEMS.get(code, code)).format(host=host)
     if status.startswith("3"):
-        moved = _("It has moved (HTTP status {status}); redirects are not followed.")
-        return str(moved).format(status=status)
-    if status:
-        return str(_("The LMS answered with HTTP status {status}.")).format(status=status)
-    return str(KEY_SET_PROBLEMS.get(kind, kind)).format(host=host)
+        text = _("It has moved (HTTP status {status}); redirects are not followed.")
+    else:
+        text = _("The LMS answered with HTTP status {status}.")
+    return str(text).format(status=status)
 
 
 def validate_endpoint(text: str) -> None:
@@ -556,8 +557,8 @@ class LtiDeployment(models.Model):
             "registration_id": self.registration_id,
             "deployment_id": self.deployment_id,
             "instance_guid": self.instance_guid,
-            "installation_name": _make_storable(self.installation_name),
-            "product": _make_storable(self.product),
+            "installation_name": make_storable(self.installation_name)[:IDENTIFIER_LENGTH],
+            "product": make_storable(self.product)[:IDENTIFIER_LENGTH],
         }
 
     def join(self, consumer: LtiConsumer, guid: str) -> bool:
@@ -624,8 +625,3 @@ class LtiDeployment(models.Model):
         if self.last_seen_at is None or now - self.last_seen_at > STAMP_INTERVAL:
             seen = {"first_seen_at": self.first_seen_at or now, "last_seen_at": now}
             type(self).objects.filter(pk=self.pk).update(**seen)
-
-
-def _make_storable(text: str) -> str:
-    known = text.replace("\0", "\ufffd").encode(errors="replace").decode()
-    return known[:IDENTIFIER_LENGTH]

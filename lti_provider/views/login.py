@@ -46,10 +46,9 @@ class LoginView(DecoratedView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return super().dispatch(request, *args, **kwargs)
-        except Exception:
-            # No report hides what was in an address.
+        finally:
+            # Logs and reports show of a request all that its address has.
             hide_query(request)
-            raise
 
     @answer_outages
     def get(self, request: HttpRequest, registration: int | None = None) -> HttpResponseBase:
