@@ -148,12 +148,7 @@ def _parse(decoded: bytes) -> dict[str, Any]:
     try:
         text = decoded.decode()
         _check_depth(text)
-        found = json.loads(
-            text,
-            object_pairs_hook=_build_object,
-            parse_int=_parse_integer,
-            parse_constant=_refuse_constant,
-        )
+        found = _DECODER.decode(text)
     except ValueError:
         raise MalformedToken(_("A part of the token is not JSON in UTF-8.")) from None
     if not isinstance(found, dict):
@@ -188,3 +183,9 @@ def _parse_integer(digits: str) -> int:
 
 def _refuse_constant(_name: str) -> NoReturn:
     raise MalformedToken(_("NaN and Infinity are not JSON."))
+
+
+# Built once: that costs as much as to read a header.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_build_object, parse_int=_parse_integer, parse_constant=_refuse_constant
+)

@@ -231,8 +231,6 @@ class LaunchView(LaunchUrlView):
         deployment, consumer = verified.deployment, self.consumer
         if deployment is None:
             return
-        if not consumer.accepts_issuer(deployment.registration.issuer):
-            raise self._build_other_issuer(deployment)
         is_pinned = (
             deployment.lti_consumer_id is not None
             and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN
