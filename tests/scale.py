@@ -18,9 +18,9 @@ SQL = (
     """,
     """
     INSERT INTO lti_provider_ltiuser (lti_consumer_id, lti_user_id, lti_user_digest, user_id,
-                                      created_at)
+                                      is_test_user, created_at)
     SELECT %(first)s + mod(n, %(consumers)s), n::text, encode(sha256(n::text::bytea), 'hex'),
-           u.id, now()
+           u.id, false, now()
     FROM generate_series(1, %(people)s) n JOIN auth_user u ON u.username = 'lti-' || n
     """,
     """

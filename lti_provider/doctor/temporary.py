@@ -15,11 +15,11 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from lti_provider.doctor.front_door import LMS
-from lti_provider.lti11.trial_launch import DOCTOR, TrialLaunch
 from lti_provider.lti13.trial_launch import TrialPlatform, build_key_set, make_key
 from lti_provider.message import Role
 from lti_provider.models import LtiConsumer, LtiDeployment, LtiRegistration, LtiUser
 from lti_provider.models.credentials import generate_key
+from lti_provider.trial import DOCTOR, TrialLaunch
 
 _KEY_PREFIX = "lti-doctor-"
 _LEFT_BEHIND = timedelta(hours=1)
@@ -76,14 +76,8 @@ def _build_platform(consumer: LtiConsumer, client_id: str, key: Any) -> TrialPla
         lti_consumer=consumer,
         instance_guid=consumer.instance_guid,
     )
-    person = TrialLaunch(consumer=consumer, role=Role.LEARNER, title=DOCTOR)
-    return TrialPlatform(
-        deployment=deployment,
-        key=key,
-        title=DOCTOR,
-        user_id=person.user_id,
-        return_url=f"{LMS}/",
-    )
+    trial = TrialLaunch(consumer=consumer, role=Role.LEARNER, title=DOCTOR, return_url=f"{LMS}/")
+    return TrialPlatform(deployment=deployment, key=key, trial=trial)
 
 
 def _remove_registrations(**which: object) -> None:

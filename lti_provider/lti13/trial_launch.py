@@ -16,12 +16,12 @@ from django.views.decorators.debug import sensitive_variables
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from lti_provider.conf import conf
 from lti_provider.form import Pairs
 from lti_provider.lti13 import claims
 from lti_provider.models import LtiDeployment
+from lti_provider.trial import TrialLaunch
 
-_LEARNER = "http://purl.imsglobal.org/vocab/lis/v2/membership#Learner"
+_ROLES = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
 _ALGORITHM = "RS256"
 _LIFETIME = 60
 
@@ -38,20 +38,18 @@ def build_key_set(key: RSAKey) -> str:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrialPlatform:
-    """The LMS of one deployment, which this site plays; ``title`` names its course and person."""
+    """The LMS of one deployment, which this site plays, for one trial launch."""
 
     deployment: LtiDeployment
     key: RSAKey
-    title: str
-    user_id: str
-    return_url: str
+    trial: TrialLaunch
 
     def begin_login(self, target_link_uri: str) -> Pairs:
         """The login (Security Framework 1.0 §5.1.1.1) of a launch of ``target_link_uri``."""
         registration = self.deployment.registration
         return (
             ("iss", registration.issuer),
-            ("login_hint", self.title),
+            ("login_hint", self.trial.title),
             ("target_link_uri", target_link_uri),
             ("client_id", registration.client_id),
             ("lti_deployment_id", self.deployment.deployment_id),
@@ -69,26 +67,24 @@ class TrialPlatform:
         return (("id_token", token), ("state", asked.get("state", "")))
 
     def _build_claims(self) -> dict[str, Any]:
-        now, deployment = int(time.time()), self.deployment
-        said = {
-            "iss": deployment.registration.issuer,
-            "aud": deployment.registration.client_id,
+        now, registration, said = int(time.time()), self.deployment.registration, self.trial.message
+        built = {
+            "iss": registration.issuer,
+            "aud": registration.client_id,
             "iat": now,
             "exp": now + _LIFETIME,
-            "sub": self.user_id,
-            "name": self.title,
-            # No account of this site has it, and nothing is ever delivered there.
-            "email": f"{self.user_id.rpartition(' ')[2]}@lti.invalid",
-            claims.DEPLOYMENT_ID: deployment.deployment_id,
+            "sub": said.person.user_id,
+            "name": said.person.full_name,
+            "email": said.person.email,
+            claims.DEPLOYMENT_ID: self.deployment.deployment_id,
             claims.MESSAGE_TYPE: claims.LAUNCH,
             claims.VERSION: "1.3.0",
-            claims.ROLES: [_LEARNER],
-            claims.CONTEXT: {"id": self.title, "title": self.title},
-            claims.RESOURCE_LINK: {"id": self.title, "title": self.title},
-            claims.PRESENTATION: {"return_url": self.return_url},
-            claims.CUSTOM: conf.cartridge.get("custom", {}),
+            claims.ROLES: [f"{_ROLES}{self.trial.role.name}"],
+            claims.CONTEXT: {"id": said.context.id, "title": said.context.title},
+            claims.RESOURCE_LINK: {"id": said.resource_link.id, "title": said.resource_link.title},
+            claims.PRESENTATION: {"return_url": self.trial.return_url},
+            claims.CUSTOM: dict(said.custom),
         }
-        # A consumer that knows its installation refuses others, and learns from the first.
-        if guid := deployment.instance_guid:
-            said[claims.PLATFORM] = {"guid": guid, "name": self.title}
-        return said
+        if guid := said.installation.guid:
+            built[claims.PLATFORM] = {"guid": guid, "name": said.installation.name}
+        return built
