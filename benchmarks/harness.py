@@ -175,6 +175,12 @@ class Bench:
         update_statistics()
         self.renew_marker()
 
+    @property
+    def has_fetched_keys(self) -> bool:
+        """Whether anything has asked the LMS for its keys."""
+        known = self.platform.registration
+        return LtiRegistration.objects.get(pk=known.pk).jwks_tried_at != known.jwks_tried_at
+
     def renew_marker(self) -> None:
         """Launch in a frame, uncounted: a browser's marker is never older than its last launch."""
         browser, browser13 = Browser(self.site), Browser(self.site)

@@ -107,7 +107,8 @@ def compare(bench: Bench, rounds: int) -> None:
             goal = f"{GOAL_MORE:.2f}"
         row = describe(kind, launch, measured[kind])
         print(f"{row} | {ratio:22} | {more:26} | {goal:4} |")
-    print(f"\nKey sets parsed meanwhile: {load_key_set.cache_info().misses - parsed}.")
+    asked = "The LMS was asked" if bench.has_fetched_keys else "Nobody was asked"
+    print(f"\n{asked} for keys; {load_key_set.cache_info().misses - parsed} key sets were parsed.")
 
 
 def describe(kind: str, launch: Callable[[], Cost], costs: list[Cost]) -> str:

@@ -48,7 +48,7 @@ DOORS_TO_LTI11 = {
     *("protocols.py", "views/cartridge.py"),
     *("doctor/lti11.py", "testing/__init__.py", "testing/lms.py"),
 }
-#: Who knows the wing: the seam, the command for this site's own keys, what plays an LMS and asks one.
+#: Who knows the wing: the seam, the command for this site's own keys, what launches as an LMS.
 DOORS_TO_LTI13 = {
     *("protocols.py", "management/commands/lti_keys.py"),
     *("doctor/front_door.py", "doctor/key_sets.py", "doctor/lti13.py", "doctor/temporary.py"),
