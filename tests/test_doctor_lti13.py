@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
+from django.db.models import ProtectedError
 from django.utils import timezone
 
 from lti_provider.doctor import key_sets
@@ -74,6 +75,15 @@ def test_it_goes_after_a_failure_too(sound_site, live_server):
     with Proxy(live_server.url, before=answering(500)) as proxy:
         assert visit(proxy.url).status == 2
     assert not LtiRegistration.objects.exists()
+
+
+def test_one_that_the_site_holds_on_to_is_switched_off(site, mute, monkeypatch):
+    def hold_on(queryset):
+        raise ProtectedError("a report", set())
+
+    monkeypatch.setattr(type(LtiRegistration.objects.all()), "delete", hold_on)
+    assert visit(site, consumer="Mute").status == 0
+    assert not LtiRegistration.objects.get().is_active
 
 
 def test_what_a_killed_visit_left_behind_goes_later(site, mute):
