@@ -23,6 +23,7 @@ from lti1p3platform.request import Request
 
 from lti_provider.models import LtiConsumer, LtiDeployment, LtiLaunch, LtiRegistration
 from tests.key_server import KeyServer
+from tests.test_testing import FormReader
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +48,7 @@ class Platform(LTI1P3PlatformConfAbstract):
             .set_client_id("17")
             .set_deployment_id("1:abc")
             .set_launch_url(f"{TOOL}/launch/content/?page=2")
+            .set_deeplink_launch_url(f"{TOOL}/launch/content/?page=2")
             .set_oidc_login_url(f"{TOOL}/login/")
             .set_platform_public_key(PUBLIC_PEM)
             .set_platform_private_key(PRIVATE_PEM)
@@ -168,6 +170,18 @@ def test_its_launch_counts_once(lms):
     assert lms.post(answer).status_code == 303
     assert lms.post(answer).status_code == 403
     assert LtiLaunch.objects.accepted().count() == 1
+
+
+def test_its_question_for_content_gets_an_answer_that_it_understands(lms):
+    register(jwks=PUBLIC_PEM)
+    launch = Launch(Asked(lms.log_in()), lms.platform)
+    launch.set_user_data("robin-7", [f"{ROLES}membership#Instructor"])
+    launch.set_dl("https://lms.example/deep-links", accept_types={"ltiResourceLink"})
+    form = FormReader(lms.post(launch.lti_launch()).text)
+    assert form.action == "https://lms.example/deep-links"
+    keys = lms.client.get("/lti/jwks/").json()
+    lms.platform.get_registration().set_tool_key_set(keys)
+    assert lms.platform.validate_deeplinking_resp(dict(form.pairs)) == []
 
 
 def sign_with_pyjwt(url, key=PRIVATE_PEM, headers=None, **changes):

@@ -52,7 +52,7 @@ class FormReader(HTMLParser):
     def handle_starttag(self, tag, attrs) -> None:
         found = dict(attrs)
         if tag == "form":
-            self.action, self.target = found["action"], found["target"]
+            self.action, self.target = found["action"], found.get("target", "")
         elif tag == "input":
             self.pairs.append((found["name"], found["value"]))
 
