@@ -219,7 +219,7 @@ def test_key_and_secret_are_given_later(admin_client, mute):
 def test_its_set_up_page_says_so(admin_client, mute):
     page = admin_client.get(page_of(mute, "setup")).content.decode()
     assert NOT_SET_UP in page
-    for offered in ("lti-key", "lti-secret", "lti-cartridge", "lti-product"):
+    for offered in ("lti-key", "lti-secret", "lti-cartridge", "lti-products"):
         assert offered not in page
 
 

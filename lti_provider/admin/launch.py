@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
@@ -62,9 +63,8 @@ class OutcomeFilter(admin.SimpleListFilter):
             return found
         # Refusals are found in the index by consumer, not by reading what was accepted; some were
         # refused before the consumer was known.
-        known = found.filter(lti_consumer__in=LtiConsumer.objects.values("pk")).values("pk")
-        unknown = found.filter(lti_consumer=None).values("pk")
-        return queryset.filter(pk__in=known.union(unknown, all=True))
+        consumers = list(LtiConsumer.objects.values_list("pk", flat=True))
+        return found.filter(Q(lti_consumer__in=consumers) | Q(lti_consumer=None))
 
 
 @admin.register(LtiLaunch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -301,9 +302,12 @@ class LtiLaunch(models.Model):
         return self._is_older_than(TRIAL_LIFETIME if self.is_made_here else conf.enter_lifetime)
 
     @property
-    def may_be_tried(self) -> bool:
-        """Whether any browser that has its address may still open it: only a trial of this site."""
-        return self.is_made_here and not self._is_older_than(TRIAL_LIFETIME)
+    def trial_minutes(self) -> int:
+        """How long any browser that has its address may still open it; 0 if it may not."""
+        if not self.is_made_here:
+            return 0
+        seconds = TRIAL_LIFETIME - (timezone.now() - self.received_at).total_seconds()
+        return max(0, math.ceil(seconds / 60))
 
     @property
     def is_made_here(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest
@@ -14,7 +13,6 @@ from django.views.decorators.csrf import csrf_exempt
 from lti_provider import binding
 from lti_provider.exceptions import LaunchExpired, UnknownHandle
 from lti_provider.models import LtiLaunch
-from lti_provider.models.launch import TRIAL_LIFETIME
 from lti_provider.pages import render_page
 from lti_provider.views.handle import HandleView, check_own_page
 from lti_provider.views.refusal import SeeOther
@@ -38,7 +36,7 @@ class TryView(HandleView):
             "title": said.resource_link.title,
             "roles": ", ".join(map(str, said.roles)),
             "page": urlsplit(launch.target).path,
-            "until": launch.received_at + timedelta(seconds=TRIAL_LIFETIME),
+            "minutes": launch.trial_minutes,
         }
         with translation.override(launch.locale or translation.get_language()):
             return render_page("try_launch", context, frame_ancestors=())
@@ -56,5 +54,5 @@ class TryView(HandleView):
 def _check_trial(launch: LtiLaunch) -> None:
     if not launch.is_made_here:
         raise UnknownHandle
-    if not launch.may_be_tried:
+    if not launch.trial_minutes:
         raise LaunchExpired
