@@ -95,6 +95,27 @@ def test_every_refusal_is_documented_with_its_status_and_where_it_is_shown():
     assert all(row[3] for row in rows("Refusals"))
 
 
+def list_findings() -> set[str]:
+    found = {"insecure", "server_error"}
+    for module in ROOT.joinpath("lti_provider/doctor").glob("*.py"):
+        source = module.read_text()
+        for pattern in (
+            r'\b(?:error|warning|note|fine|compare_clocks)\(\s*"(\w+)"',
+            r'^    \d{3}: \(\s*"(\w+)"',
+            r'"((?:framed|window)_launch\w*)"',
+        ):
+            found |= set(re.findall(pattern, source, re.M))
+    return found
+
+
+def test_every_finding_of_the_doctor_is_documented():
+    named = [
+        name for row in rows("What the doctor finds") for name in re.findall("`(.*?)`", row[0])
+    ]
+    assert len(named) == len(set(named))
+    assert set(named) == list_findings()
+
+
 def test_every_signal_is_documented():
     ours = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
     assert {name for name in ours if f"`{name}`" in PAGES["signals.md"]} == ours

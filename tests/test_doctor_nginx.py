@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from lti_provider.models import LtiConsumer
+from lti_provider.models import LtiConsumer, LtiRegistration
 from tests.test_doctor import SAFE, doctor
 from tests.waiting import PATIENCE, free_port, wait_until
 
@@ -205,6 +205,40 @@ def test_what_is_wrong_with_the_proxy_is_named(serve, certificates, settings, ca
         assert hint in report[expected]["hint"]
         assert report.status == 2
     assert not LtiConsumer.objects.exists()
+
+
+LTI13_CASES = {
+    **{name: CASES[name] for name in ("sound", "setting missing", "host", "cache")},
+    "cookie path": (
+        HOST + PROTO + "proxy_cookie_path /lti/ /internal/;",
+        {},
+        "cookies_not_sent",
+        "Cookie",
+    ),
+    "cookie flags": (
+        HOST + PROTO + "proxy_cookie_flags ~lti_frame_login_ nosecure samesite=lax;",
+        {},
+        "cookie_attributes",
+        "attributes of cookies",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LTI13_CASES)
+def test_what_is_wrong_for_lti13_is_named(serve, certificates, settings, case):
+    directives, site, expected, hint = LTI13_CASES[case]
+    for name, value in {**SAFE, **site}.items():
+        setattr(settings, name, value)
+    LtiConsumer.objects.create(consumer_name="Campus", consumer_key=None, consumer_secret="")
+    authority = str(certificates / "ca.pem")
+    report = doctor(url=serve(directives, site), ca_file=authority, consumer="Campus")
+    if expected is None:
+        assert report.status == 0, report
+        assert {"framed_launch_lti13", "window_launch_lti13"} <= set(report)
+    else:
+        assert expected in report.bad, report
+        assert hint in report[expected]["hint"]
+    assert not LtiRegistration.objects.exists()
 
 
 def test_an_insecure_session_cookie_is_told(serve, certificates, settings):

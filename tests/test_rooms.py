@@ -46,10 +46,13 @@ SOURCES = {module: module.read_text() for module in MODULES}
 #: Who knows the wing: the seam, pages about its credentials and files, what launches and imitates.
 DOORS_TO_LTI11 = {
     *("protocols.py", "views/cartridge.py"),
-    *("doctor/door.py", "testing/__init__.py", "testing/lms.py"),
+    *("doctor/lti11.py", "testing/__init__.py", "testing/lms.py"),
 }
-#: Who knows the wing: the seam, and the command for this site's own keys.
-DOORS_TO_LTI13 = {"protocols.py", "management/commands/lti_keys.py"}
+#: Who knows the wing: the seam, the command for this site's own keys, what launches as an LMS.
+DOORS_TO_LTI13 = {
+    *("protocols.py", "management/commands/lti_keys.py"),
+    *("doctor/front_door.py", "doctor/key_sets.py", "doctor/lti13.py", "doctor/temporary.py"),
+}
 
 
 @cache

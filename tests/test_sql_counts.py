@@ -1,17 +1,22 @@
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.signals import request_started
 from django.db import connection
+from django.dispatch import Signal
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser
+from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser, public_keys
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
 from lti_provider.testing.platform import FakePlatform
 from tests.answering import log_in
+from tests.key_server import KeyServer
 
 pytestmark = pytest.mark.django_db
 
@@ -199,3 +204,72 @@ def test_a_launch_after_a_login_reads_one_row_and_writes_one(settings) -> None:
     assert response["Location"].startswith("/lti/enter/")
     sent = [query["sql"] for query in queries if not query["sql"].startswith(TRANSACTIONS)]
     assert [sql.split()[0] for sql in sent] == ["SELECT", "INSERT"]
+
+
+WHOLE_LAUNCHES = {
+    # Where it is opened, which requests it makes, and how many statements they send.
+    "in a known frame": (["/lti/login/", "/lti/launch/"], 8),
+    "in a frame": (["/lti/login/", "/lti/login/", "/lti/launch/"], 9),
+    "in a window": (["/lti/login/", "/lti/launch/", "/lti/enter/"], 8),
+}
+
+
+@pytest.mark.parametrize("where", WHOLE_LAUNCHES)
+def test_a_whole_launch_of_lti13_asks_nobody_else(where, monkeypatch) -> None:
+    expected, statements_sent = WHOLE_LAUNCHES[where]
+    platform = FakePlatform.create("canvas")
+    with KeyServer() as server:
+        server.body = platform.key_set
+        register_keys_of(server, platform)
+        browser = Client()
+        platform.launch(browser, "/content/", framed=True)
+        assert len(server.requests) == 1
+        parsed = watch_parsing(monkeypatch)
+        asked, sent = [], []
+        if where != "in a known frame":
+            browser = Client()
+
+        def note(sender, environ, **rest):
+            path = environ["PATH_INFO"]
+            asked.append("/lti/enter/" if path.startswith("/lti/enter/") else path)
+            sent[:] = statements(queries)
+
+        with CaptureQueriesContext(connection) as queries, heard(request_started, note):
+            platform.launch(browser, "/content/", framed=where != "in a window")
+
+        # Once its keys are known, a launch parses none and asks nobody.
+        assert len(server.requests) == 1
+        assert not parsed
+    assert asked == [*expected, "/content/"]
+    assert count_reads(sent, "ltiregistration") == expected.count("/lti/login/")
+    assert count_reads(sent, "ltideployment") == 1
+    assert len(sent) == statements_sent
+
+
+def watch_parsing(monkeypatch) -> list[str]:
+    parse, parsed = public_keys.parse_key_set, []
+    monkeypatch.setattr(
+        public_keys, "parse_key_set", lambda text: parsed.append(text) or parse(text)
+    )
+    return parsed
+
+
+@contextmanager
+def heard(signal: Signal, receiver: Callable[..., None]) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
+def register_keys_of(server: KeyServer, platform: FakePlatform) -> None:
+    registration = platform.registration
+    registration.jwks_uri, registration.jwks = server.url, ""
+    registration.service_networks = "127.0.0.0/8"
+    registration.save()
+
+
+def count_reads(found: list[str], table: str) -> int:
+    start = f'FROM "{APP}{table}"'
+    return sum(start in sql.replace("`", '"') for sql in found if sql.startswith("SELECT"))

@@ -296,13 +296,6 @@ def test_an_import_of_half_a_pair_is_refused(monkeypatch):
     assert not LtiConsumer.objects.exists()
 
 
-def test_the_doctor_does_not_launch_as_it(mute):
-    with pytest.raises(CommandError, match="Mute: This LTI consumer does not"):
-        call_command(
-            "lti_doctor", url="https://site.example/", consumer="Mute", stdout=io.StringIO()
-        )
-
-
 def test_the_doctor_does_not_mind_it(mute):
     out = io.StringIO()
     with pytest.raises(SystemExit):

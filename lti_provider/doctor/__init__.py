@@ -1,9 +1,10 @@
 """Examines a deployment: what stops its launches or grades?"""
 
 from lti_provider.doctor.deployment import examine_deployment
-from lti_provider.doctor.door import FrontDoor, examine_door
+from lti_provider.doctor.door import examine_door
 from lti_provider.doctor.finding import Finding
-from lti_provider.doctor.temporary import end_sessions, temporary_consumer
+from lti_provider.doctor.front_door import FrontDoor
+from lti_provider.doctor.temporary import end_sessions, temporary_consumer, temporary_platform
 
 __all__ = [
     "Finding",
@@ -12,4 +13,5 @@ __all__ = [
     "examine_deployment",
     "examine_door",
     "temporary_consumer",
+    "temporary_platform",
 ]

@@ -35,10 +35,15 @@ class Cookie:
         return cls(name=name.strip(), value=value.strip(), attributes=attributes)
 
     @property
+    def is_sent_across_sites(self) -> bool:
+        """Whether it comes with a form that a page of the LMS posts."""
+        return self.attributes.get("samesite", "").lower() == "none"
+
+    @property
     def missing_for_frames(self) -> list[str]:
         """What it lacks to be kept in a frame where third-party cookies are blocked."""
         wanted = {
-            "SameSite=None": self.attributes.get("samesite", "").lower() == "none",
+            "SameSite=None": self.is_sent_across_sites,
             "Secure": "secure" in self.attributes,
             "Partitioned": "partitioned" in self.attributes,
         }
@@ -96,7 +101,7 @@ class Browser:
         received = egress.request(
             method,
             url,
-            headers={**self._headers(urlsplit(url)), **headers},
+            headers={**self._headers(method, urlsplit(url)), **headers},
             body=body,
             hosts=[get_host(url)],
             networks=_EVERYWHERE,
@@ -110,7 +115,7 @@ class Browser:
         self._keep(answer)
         return answer
 
-    def _headers(self, parts: SplitResult) -> dict[str, str]:
+    def _headers(self, method: egress.Method, parts: SplitResult) -> dict[str, str]:
         sent = {
             "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
             "User-Agent": "lti_doctor",
@@ -123,6 +128,7 @@ class Browser:
             for (domain, _name), cookie in self.jar.items()
             if _is_within(parts.hostname or "", domain)
             and parts.path.startswith(cookie.attributes.get("path", "/"))
+            and (method == "GET" or cookie.is_sent_across_sites)
         )
         return {**sent, "Cookie": cookies} if cookies else sent
 

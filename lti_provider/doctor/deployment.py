@@ -1,4 +1,4 @@
-"""Examines what needs no request: settings, database, clock, consumers."""
+"""Examines what needs no request: settings, database, clock, consumers, registrations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from lti_provider.conf import conf
 from lti_provider.doctor.finding import Finding, Stopped, error, fine, note, warning
-from lti_provider.models import LtiConsumer, LtiUnknownSender
+from lti_provider.models import LtiConsumer, LtiRegistration, LtiUnknownSender
 from lti_provider.status import Level, RecentLaunches, get_status_lines
 
 #: Seconds that two clocks of one deployment may differ before it is worth a word.
@@ -81,12 +81,18 @@ def _examine_clock() -> Iterator[Finding]:
     yield from compare_clocks("database_clock", "the database's", float(seconds))
 
 
-def compare_clocks(name: str, whose: str, seconds: float) -> Iterator[Finding]:
-    """Compare this machine's clock to a different one, which is at ``seconds`` since 1970."""
+def compare_clocks(
+    name: str, whose: str, seconds: float, *, tolerated: float | None = None
+) -> Iterator[Finding]:
+    """Compare this machine's clock to a different one, which is at ``seconds`` since 1970.
+
+    By default, half of the window for timestamps is ``tolerated``.
+    """
+    tolerated = conf.timestamp_window / 2 if tolerated is None else tolerated
     difference = round(abs(seconds - time.time()))
     text = f"This machine's clock and {whose} differ by {difference} s."
     hint = "Set both by NTP: launches are refused once a clock is off by more than the window."
-    if difference * 2 > conf.timestamp_window:
+    if difference > tolerated:
         yield error(name, text, hint)
     elif difference > CLOCK_TOLERANCE:
         yield warning(name, text, hint)
@@ -119,11 +125,26 @@ def _examine_unknown_senders() -> Iterator[Finding]:
         yield note("unknown_sender", text, "Compare it with what lti_consumer list and show write.")
 
 
+def _examine_registrations() -> Iterator[Finding]:
+    failed = LtiRegistration.objects.filter(is_active=True).exclude(jwks_error="").order_by("pk")
+    for registration in failed[:_CONSUMERS_READ]:
+        yield build_keys_missing(registration, "The last time", registration.key_set_problem)
+
+
+def build_keys_missing(registration: LtiRegistration, when: str, problem: str) -> Finding:
+    """The finding that the keys of a registration's LMS did not come."""
+    text = f"{registration}: {when}, {registration.jwks_uri} did not give its keys: {problem}"
+    if registration.get_key_set().problem:
+        return error("lms_keys", text, "Its launches are refused until they come.")
+    return warning("lms_keys", text, "Launches go on with the keys that came before.")
+
+
 #: What is examined, in order.
 EXAMINATIONS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _examine_checks,
     _examine_database,
     _examine_clock,
     _examine_consumers,
+    _examine_registrations,
     _examine_unknown_senders,
 )

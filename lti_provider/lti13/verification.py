@@ -71,6 +71,7 @@ from lti_provider.lti13.state import LIFETIME, LoginState
 from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage
 from lti_provider.models import LtiConsumer, LtiDeployment, LtiRegistration, VerifiedLaunch
 from lti_provider.origins import is_http_url
+from lti_provider.trial import is_trial_launch
 
 #: The name that every launch of LTI 1.3 has in its form, verified or not.
 PROOF = "id_token"
@@ -448,7 +449,7 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         query=answer.query,
         clock_difference=token_checks.get_clock_difference(answer.issued_at),
         signed_with=None,
-        is_trial=False,
+        is_trial=is_trial_launch(answer.consumer, answer.message),
         evidence=answer.build_evidence(),
         registration=answer.registration,
         deployment=answer.deployment,

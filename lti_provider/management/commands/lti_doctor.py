@@ -23,9 +23,9 @@ from lti_provider.doctor import (
     examine_deployment,
     examine_door,
     temporary_consumer,
+    temporary_platform,
 )
 from lti_provider.management.consumer import find_consumer
-from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.status import Level
 
 _EXIT_STATUS = {Level.OK: 0, Level.NOTE: 0, Level.WARNING: 1, Level.ERROR: 2}
@@ -84,9 +84,10 @@ class Command(BaseCommand):
             stack.enter_context(_exit_on_sigterm())
             named = options["consumer"]
             known = None if named is None else find_consumer(named)
-            if known is not None and not known.speaks_lti11:
-                raise CommandError(f"{known}: {NOT_SPOKEN}")
             consumer = known or stack.enter_context(temporary_consumer())
+            # A consumer in use is launched as its LMS launches it.
+            by_lti13 = known is None or known.issuer or not known.speaks_lti11
+            platform = stack.enter_context(temporary_platform(consumer)) if by_lti13 else None
             target = options["target"]
             door = FrontDoor(
                 url=options["url"],
@@ -94,6 +95,7 @@ class Command(BaseCommand):
                 tls=_build_tls_context(options),
                 target=consumer.get_first_target() if target is None else target,
                 timeout=options["timeout"],
+                platform=platform,
             )
             sessions: list[str] = []
             stack.callback(end_sessions, sessions)
