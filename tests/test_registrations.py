@@ -496,6 +496,18 @@ def test_it_belongs_to_a_consumer(admin_client, platform, waiting):
     assert written == {"lticonsumer", "ltideployment"}
 
 
+@pytest.mark.parametrize("decision", ["belongs", "consumer"])
+def test_what_is_accepted_is_what_was_on_the_page(admin_client, platform, waiting, decision):
+    shown = admin_client.get(f"{ROOT}ltideployment/{waiting.pk}/change/").content.decode()
+    assert '<input type="hidden" name="seen_guid" value="evening.example">' in shown
+    LtiDeployment.objects.filter(pk=waiting.pk).update(instance_guid="night.example")
+    seen = {"consumer": platform.consumer.pk, "seen_guid": "evening.example"}
+    page = decide(admin_client, waiting, decision, **seen)
+    assert "It named the installation “night.example” meanwhile: look again." in text_of(page)
+    assert LtiDeployment.objects.waiting().exists()
+    assert LtiConsumer.objects.count() == 1
+
+
 def test_a_consumer_is_made_for_it(admin_client, platform, waiting):
     decide(admin_client, waiting, "consumer")
     made = LtiConsumer.objects.latest("pk")

@@ -111,6 +111,7 @@ class WaitingDeployments:
     ) -> HttpResponse:
         administrator: Any = request.user
         try:
+            _check_what_was_seen(request, deployment)
             with transaction.atomic(using=router.db_for_write(LtiConsumer)):
                 consumer = get_consumer()
                 deployment.assign(consumer, administrator)
@@ -171,6 +172,15 @@ def get_waiting(
         ],
         "waiting_url": f"{reverse(_LIST_URL)}?state=waiting",
     }
+
+
+def _check_what_was_seen(request: HttpRequest, deployment: LtiDeployment) -> None:
+    # What is accepted is what was on the page, not what a launch said since.
+    if request.POST.get("seen_guid", deployment.instance_guid) != deployment.instance_guid:
+        raise ValidationError(
+            _("It named the installation “%(guid)s” meanwhile: look again."),
+            params={"guid": deployment.instance_guid},
+        )
 
 
 def _get_belongs_url(deployment: LtiDeployment, consumer: LtiConsumer | None) -> str:
