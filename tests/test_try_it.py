@@ -8,6 +8,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
+from django.db.models import ProtectedError
+from django.db.models.signals import pre_delete
 from django.test import Client
 from django.urls import path
 from django.utils import timezone
@@ -28,7 +30,7 @@ from lti_provider.models import (
 from lti_provider.status import Level, RecentLaunches, get_status_lines
 from lti_provider.testing import FakeLms, FakePlatform
 from lti_provider.trial import TrialLaunch
-from lti_provider.trial_cleanup import find_trial_people, remove_trials
+from lti_provider.trial_cleanup import find_trial_people, is_of_trial, remove_trials
 from lti_provider.views import LaunchView
 from tests import urls
 
@@ -468,3 +470,22 @@ def test_trials_of_a_connected_account_are_purged_although_it_is_used(admin_clie
         assert remove_trials(lms.consumer, timezone.now() - timedelta(hours=12)) == 1
     assert not LtiUser.objects.exists()
     assert get_user_model().objects.filter(pk=own.pk).exists()
+
+
+def test_a_course_that_the_sites_tables_protect_stays(admin_client, client, lms):
+    arrive(client, try_it(admin_client, lms.consumer))
+
+    def protect(sender, instance, **_more):
+        raise ProtectedError("a table of the site", {instance})
+
+    pre_delete.connect(protect, sender=LtiContext)
+    try:
+        assert remove_trials(lms.consumer) == 1
+    finally:
+        pre_delete.disconnect(protect, sender=LtiContext)
+    assert LtiContext.objects.exists()
+    assert not LtiUser.objects.exists()
+
+
+def test_a_table_of_the_site_is_of_no_trial(lms):
+    assert not is_of_trial(lms.consumer)
