@@ -264,6 +264,18 @@ def test_a_browser_launches_from_a_server(server, make):
     assert platform.registration.issuer == server.url
 
 
+@pytest.mark.parametrize("make", PLATFORM_PROFILES)
+def test_a_refused_person_comes_back_to_the_server(client, server, make):
+    platform = FakePlatform.create(make, server=server)
+    response = platform.post(client, "/content/", version="1.2")
+    if make == "open_edx":
+        assert "Location" not in response
+    else:
+        fetch(response["Location"])
+        (returned,) = server.returned
+        assert returned["lti_errorlog"] == "unsupported_version"
+
+
 def test_a_server_refuses_what_an_lms_would_refuse(server):
     platform = FakePlatform.create(server=server)
     assert fetch(f"{server.url}/auth?client_id=unknown")[0] == 400

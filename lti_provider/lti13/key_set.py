@@ -70,18 +70,15 @@ def _wait(registration: LtiRegistration) -> None:
 
 def _fetch(registration: LtiRegistration) -> None:
     try:
-        answer = _send_request(registration)
-        if answer.status != 200:
-            return _fail(registration, f"status_{answer.status}")
-        keys = normalize_key_set(answer.body.decode())
+        answer = request_key_set(registration)
+        keys = read_keys(answer)
     except EgressError as error:
         return _fail(registration, error.code)
-    except ValueError:
-        return _fail(registration, "not_a_key_set")
     registration.end_key_fetch(keys, _find_lifetime(answer))
 
 
-def _send_request(registration: LtiRegistration) -> HttpAnswer:
+def request_key_set(registration: LtiRegistration) -> HttpAnswer:
+    """Ask the platform for its keys. Raises EgressError."""
     url = registration.jwks_uri
     return request(
         "GET",
@@ -92,6 +89,16 @@ def _send_request(registration: LtiRegistration) -> HttpAnswer:
         timeout=_TIMEOUT,
         plain_to_networks_only=True,
     )
+
+
+def read_keys(answer: HttpAnswer) -> str:
+    """The keys that a platform answered with, to be stored. Raises EgressError."""
+    if answer.status != 200:
+        raise EgressError(f"status_{answer.status}")
+    try:
+        return normalize_key_set(answer.body.decode())
+    except ValueError:
+        raise EgressError("not_a_key_set") from None
 
 
 def _fail(registration: LtiRegistration, code: str) -> None:

@@ -103,7 +103,7 @@ class FakePlatform:
         )
         platform = cls(deployment, deepcopy(dict(made.claims)), site=site)
         if server is not None:
-            server.add_platform(platform)
+            platform._move_to(server)
         return platform
 
     @property
@@ -258,6 +258,12 @@ class FakePlatform:
         """Whether an answer of the site redirects to this LMS."""
         endpoint = self.registration.authorization_endpoint.partition("?")[0]
         return bool(response.get("Location", "").partition("?")[0] == endpoint)
+
+    def _move_to(self, server: LmsServer) -> None:
+        presentation = self.claims[f"{LTI}launch_presentation"]
+        if "return_url" in presentation:
+            presentation["return_url"] = server.return_url
+        server.add_platform(self)
 
     @property
     def _login_hint(self) -> str:
