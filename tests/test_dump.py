@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from lti_provider.models import LtiInstallation, LtiLaunch, LtiResult, LtiUser
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, FakePlatform
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,6 +32,10 @@ def lms() -> FakeLms:
         page.wsgi_request.lti.submit_score(8, 10)
     lms.post(Client(), "/content/", user_id="nobody entered")
     lms.post(Client(), "/elsewhere/")
+    platform = FakePlatform.create("moodle", consumer_name="By LTI 1.3")
+    platform.launch(Client(), "/content/")
+    platform.deployment.deployment_id = "waits"
+    platform.post(Client(), "/content/")
     administrator = get_user_model().objects.create_user("administrator")
     lms.consumer.accept_installation("second", administrator)
     call_command("lti_erase_user", "--consumer", "Campus", "--lti-user-id", "kim", "--no-input")
@@ -40,7 +44,7 @@ def lms() -> FakeLms:
 
 def test_what_is_dumped_can_be_loaded_and_launched(lms: FakeLms, tmp_path: Path) -> None:
     before = dumped()
-    account = LtiUser.objects.get().user_id
+    account = LtiUser.objects.get(lti_consumer=lms.consumer).user_id
     file = tmp_path / "site.json"
     file.write_text(before)
     call_command("flush", "--no-input", verbosity=0)

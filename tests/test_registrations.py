@@ -162,7 +162,7 @@ def test_one_field_fills_all_that_names_a_page(admin_client, settings, asked, la
     expected = f"{cartridge}.xml" if launch_url != "launch/" else "cartridge.xml"
     assert f"http://testserver/lti/{expected}" in page
     target = launch_url.removeprefix("launch")
-    tried = re.search(r'name="target"(?: value="([^"]*)")?', page)
+    tried = re.search(r'name="target"(?: value="([^"]*)")?[^>]* id="', page)
     assert tried is not None
     assert tried[1] == (target if target != "/" else None)
     assert said in text_of(response)
@@ -308,6 +308,13 @@ def test_what_is_missing_or_wrong_is_said(admin_client, product, given, wrong):
     assert page.context["register_form"].errors.keys() == wrong
     assert not LtiRegistration.objects.exists()
     assert not LtiDeployment.objects.exists()
+
+
+def test_what_is_wrong_is_said_about_the_same_page(admin_client, consumer):
+    form = {"register-client_id": "k", "target": "/content/quiz/"}
+    page = admin_client.post(setup(consumer, "register"), form).content.decode()
+    assert "http://testserver/lti/launch/content/quiz/" in page
+    assert '<input type="hidden" name="target" value="/content/quiz/">' in page
 
 
 def test_a_client_that_is_known_gets_one_more_deployment_and_stays_as_it_is(admin_client):
