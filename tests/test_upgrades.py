@@ -35,14 +35,15 @@ def test_a_database_of_this_version_goes_on(dump, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "consumers": ["Campus", "Evening school"],
+        "consumers": ["Campus", "Evening school", "University"],
         "refused": ["invalid_signature"],
-        "people": ["kim", "robin"],
+        "people": ["kim", "robin", "sam"],
         "waiting": ["0.800000"],
         "first secret": True,
         "second secret": True,
         "delivered": {"robin": "0.8"},
         "connected account": True,
+        "by LTI 1.3": True,
     }
 
 

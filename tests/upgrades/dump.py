@@ -23,7 +23,7 @@ if __name__ == "__main__":
     from django.test import Client
 
     from lti_provider import __version__
-    from lti_provider.testing import FakeLms
+    from lti_provider.testing import FakeLms, FakePlatform
     from tests.connecting import PASSWORD, connect
 
     call_command("migrate", verbosity=0)
@@ -48,6 +48,9 @@ if __name__ == "__main__":
     address = evening.fields["lis_person_contact_email_primary"]
     get_user_model().objects.create_user("kim", address, PASSWORD)
     connect(evening, "kim", user_id="kim")
+
+    university = FakePlatform.create("moodle", consumer_name="University")
+    university.launch(Client(), "/content/", sub="sam")
 
     connection.close()
     with sqlite3.connect(connection.settings_dict["NAME"]) as database:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from copy import deepcopy
 
 import django
 
@@ -12,8 +13,8 @@ if __name__ == "__main__":
     from django.test import Client
 
     from lti_provider.grades import deliver_due
-    from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser
-    from lti_provider.testing import PROFILES, FakeLms
+    from lti_provider.models import LtiConsumer, LtiDeployment, LtiLaunch, LtiResult, LtiUser
+    from lti_provider.testing import PLATFORM_PROFILES, PROFILES, FakeLms, FakePlatform
     from tests.lms_service import Gradebook
 
     def lms_of(key: str, profile: str, secret: str) -> FakeLms:
@@ -47,4 +48,11 @@ if __name__ == "__main__":
         report["delivered"] = gradebook.grades
     kim = user_of(lms_of("evening", "moodle", "third secret"), user_id="kim")
     report["connected account"] = kim == known["kim"]
+    university = FakePlatform(
+        LtiDeployment.objects.get(), deepcopy(dict(PLATFORM_PROFILES["moodle"].claims))
+    )
+    university.registration.jwks = university.key_set
+    university.registration.save()
+    page = university.launch(Client(), "/content/", sub="sam")
+    report["by LTI 1.3"] = page.wsgi_request.user.pk == known["sam"]
     json.dump(report, sys.stdout, default=str)
