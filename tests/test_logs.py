@@ -32,6 +32,7 @@ DOCUMENTED = {
 #: Those that take an outage to see: test_outage, test_delivery_outage and test_wake_up do.
 OF_OUTAGES = {
     "database_failed",
+    "deployment_not_recorded",
     "deliverer_found_database",
     "deliverer_lost_database",
     "launch_refused_not_logged",

@@ -17,6 +17,11 @@ USES = {
     "lti_consumer rotate": ("lti_consumer", "rotate", "{}"),
     "lti_consumer deactivate": ("lti_consumer", "deactivate", "{}"),
     "lti_consumer activate": ("lti_consumer", "activate", "{}"),
+    "lti_consumer register": (
+        *("lti_consumer", "register", "{}", "--issuer", "https://lms.example"),
+        *("--client-id", "7", "--authorization-endpoint", "https://lms.example/auth"),
+        *("--jwks-uri", "https://lms.example/keys"),
+    ),
     "lti_doctor": ("lti_doctor", "--url", "http://127.0.0.1:9/", "--consumer", "{}"),
     "lti_erase_user": ("lti_erase_user", "--consumer", "{}", "--lti-user-id", "p", "--no-input"),
     "lti_export_user": ("lti_export_user", "--consumer", "{}", "--lti-user-id", "p"),

@@ -238,7 +238,7 @@ def test_an_lms_by_lti_13_that_plays_it_gains_nothing(client):
     trial = TrialLaunch(consumer=platform.consumer, role=Role.LEARNER, title="Try it")
     platform.launch(client, "/content/", sub=trial.user_id)
     launch = LtiLaunch.objects.get()
-    assert not launch.is_trial
+    assert launch.is_trial
     assert not launch.is_made_here
 
 
