@@ -118,10 +118,10 @@ def test_installing_compiled_the_catalog(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_placeholders_stay_as_they_are(language):
     for entry in polib.pofile(str(catalog(language))).translated_entries():
-        original = sorted(_PLACEHOLDER.findall(entry.msgid))
+        originals = [text for text in (entry.msgid, entry.msgid_plural) if text]
+        known = [(sorted(_PLACEHOLDER.findall(text)), text.count("%")) for text in originals]
         for text in translations(entry):
-            assert sorted(_PLACEHOLDER.findall(text)) == original, text
-            assert text.count("%") == entry.msgid.count("%"), text
+            assert (sorted(_PLACEHOLDER.findall(text)), text.count("%")) in known, text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

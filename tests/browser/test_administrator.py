@@ -48,14 +48,22 @@ def add_consumer(admin: Page) -> dict[str, str]:
 
 def configure(lms: Page, address: str, values: dict[str, str]) -> None:
     lms.goto(f"{address}tools/")
+    tools = lms.get_by_label("Tools").get_by_role("listitem").filter(has_text="LTI 1.1")
+    tools.get_by_role("link", name="Night Sky", exact=True).click()
     for label, value in values.items():
         lms.get_by_label(label).fill(value)
     lms.get_by_role("button", name="Save").click()
     expect(lms.get_by_text("Saved.")).to_be_visible()
 
 
+def open_lesson(lms: Page, address: str) -> None:
+    lms.goto(address)
+    lms.get_by_role("link", name="Astronomy, last year").click()
+    lms.get_by_role("link", name="Lesson: Finding north").click()
+
+
 def expect_launched(lms: Page, address: str) -> None:
-    lms.goto(f"{address}activities/1/")
+    open_lesson(lms, address)
     frame = lms.frame_locator("iframe")
     expect(frame.get_by_role("heading", name="Finding north")).to_be_visible()
 
@@ -85,7 +93,7 @@ def test_from_an_empty_admin_to_launches_with_two_secrets(
     expect_launched(lms, address)
 
     configure(lms, address, {"Shared secret": WRONG_SECRET})
-    lms.goto(f"{address}activities/1/")
+    open_lesson(lms, address)
     refusal = lms.frame_locator("iframe")
     expect(refusal.get_by_text("Reason: invalid_signature")).to_be_visible()
     admin.goto(consumer.replace("/change/", "/setup/"))
@@ -120,7 +128,7 @@ def add_tool(lms: Page, address: str, admin: Page) -> None:
     """Carry the values of the set-up page over as a person does."""
     lms.goto(address)
     lms.get_by_role("link", name="External tools").click()
-    lms.get_by_role("link", name="Add a tool").click()
+    lms.get_by_role("link", name="Add one by LTI 1.1").click()
     lms.get_by_label("Name", exact=True).fill(SCHOOL)
     for value, field in [
         ("Launch URL", "Launch URL"),

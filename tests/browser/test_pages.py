@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
 from playwright.sync_api import BrowserContext, Frame, Page, expect
 
+from tests.browser.axe import find_violations
 from tests.browser.conftest import Lms, framed, sign_in
 
 pytestmark = pytest.mark.browser
@@ -93,12 +93,6 @@ PAGES = [
 ]
 
 
-def violations(frame: Frame) -> list[Any]:
-    frame.evaluate(Axe().axe_script)
-    found = frame.evaluate("async () => (await axe.run()).violations")
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
-
-
 @pytest.mark.parametrize("show", PAGES)
 def test_a_page_is_readable_in_light_and_dark_and_on_a_phone(
     open_browser: Callable[[str], BrowserContext], lms: Lms, alice: User, show: Any
@@ -110,7 +104,7 @@ def test_a_page_is_readable_in_light_and_dark_and_on_a_phone(
         tab.emulate_media(color_scheme=scheme)
         for width in (1000, 320):
             tab.set_viewport_size({"width": width, "height": 600})
-            assert violations(frame) == []
+            assert find_violations(frame) == []
             assert frame.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -3,10 +3,8 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import BrowserContext, Page
@@ -14,6 +12,7 @@ from playwright.sync_api import BrowserContext, Page
 from lti_provider.models import LtiConsumer, LtiDeployment, LtiRegistration, LtiUnknownSender
 from lti_provider.models.unknown_sender import SenderKind, UnknownSender
 from lti_provider.testing import FakePlatform
+from tests.browser.axe import find_violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -99,12 +98,8 @@ PAGES = [
 ]
 
 
-def violations(page: Page) -> list[Any]:
-    page.evaluate(Axe().axe_script)
-    # Django's own tables of inlines have no labels.
-    area = "{include: ['#content'], exclude: ['.inline-group']}"
-    found = page.evaluate(f"async () => (await axe.run({area})).violations")
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+# Django's own tables of inlines have no labels.
+AREA = "{include: ['#content'], exclude: ['.inline-group']}"
 
 
 @pytest.mark.parametrize("show", PAGES)
@@ -120,5 +115,5 @@ def test_a_page_is_readable_in_light_and_dark_and_on_a_phone(
             if folder := os.environ.get("SHOTS"):
                 name = f"{show.__name__}_{width}_{scheme}.png"
                 tab.screenshot(path=Path(folder, name), full_page=True)
-            found[scheme, width] = violations(tab)
+            found[scheme, width] = find_violations(tab, AREA)
     assert not any(found.values()), found

@@ -3,16 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import BrowserContext, Page, expect
 
 from lti_provider.models import LtiConsumer, LtiLaunch
 from lti_provider.testing import FakePlatform
+from tests.browser.axe import find_violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -80,12 +79,6 @@ def test_in_the_same_browser_it_asks_first(admin: Page, tool: str, consumer: Lti
     expect(admin.get_by_role("button", name="Log out")).to_be_visible()
 
 
-def violations(page: Page, area: str) -> list[Any]:
-    page.evaluate(Axe().axe_script)
-    found = page.evaluate(f"async () => (await axe.run({area})).violations")
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
-
-
 def check_looks(page: Page, name: str, area: str = "document") -> None:
     found = {}
     for scheme in ("light", "dark"):
@@ -94,7 +87,7 @@ def check_looks(page: Page, name: str, area: str = "document") -> None:
             page.set_viewport_size({"width": width, "height": 900})
             if folder := os.environ.get("SHOTS"):
                 page.screenshot(path=Path(folder, f"{name}_{width}_{scheme}.png"), full_page=True)
-            found[scheme, width] = violations(page, area)
+            found[scheme, width] = find_violations(page, area)
             too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
             assert not page.evaluate(too_wide), (name, width)
     assert not any(found.values()), found
