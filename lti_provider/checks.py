@@ -144,10 +144,10 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **options: Any) ->
     if not given_settings().get("LTI_PROVIDER_ENCRYPTION_KEYS"):
         messages.append(
             Warning(
-                "LTI_PROVIDER_ENCRYPTION_KEYS is not set: the LMSs' secrets lie in the database, "
-                "and in its backups, as they are.",
-                hint="pip install 'django-pluggable-lti[encryption]', set it to a list with one "
-                f"key, made with {_NEW_KEY}, and run manage.py lti_reencrypt.",
+                "LTI_PROVIDER_ENCRYPTION_KEYS is not set: the LMSs' secrets and this site's "
+                "private keys lie in the database, and in its backups, as they are.",
+                hint=f"Set it to a list with one key, made with {_NEW_KEY}, and run "
+                "manage.py lti_reencrypt.",
                 id="lti_provider.W011",
             )
         )

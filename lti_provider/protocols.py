@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.http import HttpRequest
 
@@ -11,6 +11,7 @@ from lti_provider import lti11, lti13
 from lti_provider.exceptions import LaunchRefused
 from lti_provider.form import read_form
 from lti_provider.lti11 import outcomes
+from lti_provider.lti13 import keys
 from lti_provider.models import Attempt, Explanation, LtiResult, VerifiedLaunch
 
 
@@ -47,6 +48,16 @@ def explain(refusal: LaunchRefused) -> Explanation:
         return Explanation()
     is_lti13 = isinstance(refusal.evidence, lti13.Evidence)
     return lti13.explain(refusal) if is_lti13 else lti11.explain(refusal)
+
+
+def get_key_set() -> dict[str, Any]:
+    """The public keys of this site, for whoever checks what it signs; private parts are in none."""
+    return keys.get_key_set()
+
+
+def get_public_pem() -> str:
+    """The public key that this site signs with, for an LMS that takes no key set URL."""
+    return keys.get_public_pem()
 
 
 def get_sender(result: LtiResult) -> Sender | None:

@@ -11,6 +11,7 @@ from lti_provider.views import (
     EnterView,
     GradeView,
     HealthView,
+    JwksView,
     LaunchView,
     NewWindowView,
     SignOutView,
@@ -31,5 +32,6 @@ urlpatterns = [
     path("connections/", ConnectionsView.as_view(), name="connections"),
     path("sign-out/", SignOutView.as_view(), name="sign_out"),
     path("grades/<int:pk>/", GradeView.as_view(), name="grade"),
+    path("jwks/", JwksView.as_view(), name="jwks"),
     path("health/", HealthView.as_view(), name="health"),
 ]

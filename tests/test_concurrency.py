@@ -19,6 +19,7 @@ from lti_provider.models import (
     LtiConnectionEvent,
     LtiConsumer,
     LtiContext,
+    LtiKey,
     LtiLaunch,
     LtiResourceLink,
     LtiUnknownSender,
@@ -371,3 +372,10 @@ def test_a_launch_whose_connection_ended_meanwhile_signs_nobody_in(connecting_lm
         content = early.get(enter, headers=HEADERS)["Location"]
     assert not LtiUser.objects.exists()
     assert early.get(content).content.decode() == "content/ for AnonymousUser"
+
+
+def test_first_requests_for_the_key_set_at_once_make_one_key(crowd):
+    job = {"url": "/lti/jwks/", "form": None, "headers": {}, "requests": 1}
+    answers = crowd.send([job] * AT_ONCE)
+    assert last_of(answers) == {200: AT_ONCE}
+    assert LtiKey.objects.get().number == 1

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, Counter, generate_latest
 from lti_provider import signals
 from lti_provider.grades import deliver_due
 from lti_provider.lti11.outcomes import send_score
+from lti_provider.lti13 import keys
 from lti_provider.models import LtiResult
 from lti_provider.testing import FakeLms
 from tests.lms_service import always, envelope
@@ -148,6 +149,10 @@ def test_no_line_holds_a_secret_or_a_person(client, lms, gradebook, records, set
     settings.LTI_PROVIDER_GRADE_TIMEOUT = "a mistake"
     result.lti_consumer = lms.consumer
     send_score(result)
+    key = keys.get_signing_key()
+    secrets.append(key.private_key)
+    keys.rotate_key()
+    keys.retire_key(key)
 
     found = records()
     assert {record.event for record in found} == DOCUMENTED.keys() - OF_OUTAGES

@@ -1,7 +1,6 @@
 """Rotation, expiry and encryption of consumers' secrets, through the launch URL."""
 
 import pickle
-import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from urllib.parse import urlencode
@@ -368,13 +367,6 @@ def test_saving_keeps_a_lost_secret_for_the_day_its_key_is_found(lost, settings)
     consumer.save()
     settings.LTI_PROVIDER_ENCRYPTION_KEYS = [NEW, OLD]
     assert is_accepted(post(lost, "first secret"))
-
-
-def test_without_cryptography_the_error_says_what_to_install(settings, monkeypatch):
-    settings.LTI_PROVIDER_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
-    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
-    with pytest.raises(ImproperlyConfigured, match=r"pip install 'django-pluggable-lti\[encr"):
-        encrypt("x")
 
 
 def test_a_key_that_is_none_is_named_without_its_value(settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import MaxLengthValidator, ProhibitNullCharactersValidator
 from django.db import models
@@ -16,8 +17,6 @@ from lti_provider.conf import conf
 from lti_provider.exceptions import SecretUnreadable
 
 if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
-
     SecretTextField = models.TextField[str, str]
 else:
     SecretTextField = models.TextField
@@ -38,7 +37,7 @@ def is_encrypted(stored: str) -> bool:
 def encrypt(text: str) -> str:
     """What is stored of a secret: encrypted with the first key, or as it is without keys.
 
-    Raises ImproperlyConfigured if a key is none or cryptography is not installed.
+    Raises ImproperlyConfigured if a key is none.
     """
     if not text or is_encrypted(text) or not conf.encryption_keys:
         return text
@@ -65,24 +64,14 @@ def _decrypt_token(stored: str) -> str | None:
     keys = tuple(conf.encryption_keys)
     if not keys:
         return None
-    fernet = _get_fernet(keys)
-    from cryptography.fernet import InvalidToken
-
     try:
-        return fernet.decrypt(stored.removeprefix(PREFIX).encode()).decode()
+        return _get_fernet(keys).decrypt(stored.removeprefix(PREFIX).encode()).decode()
     except InvalidToken:
         return None
 
 
 @lru_cache(maxsize=4)
 def _get_fernet(keys: tuple[str, ...]) -> MultiFernet:
-    try:
-        from cryptography.fernet import Fernet, MultiFernet
-    except ImportError:
-        raise ImproperlyConfigured(
-            "LTI_PROVIDER_ENCRYPTION_KEYS is set, but cryptography is not installed: "
-            "pip install 'django-pluggable-lti[encryption]'."
-        ) from None
     try:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError:

@@ -10,6 +10,7 @@ from lti_provider.views.cartridge import CartridgeView
 from lti_provider.views.enter import EnterView, NewWindowView
 from lti_provider.views.grade import GradeView
 from lti_provider.views.health import HealthView
+from lti_provider.views.jwks import JwksView
 from lti_provider.views.launch import LaunchView
 from lti_provider.views.sign_out import SignOutView
 
@@ -22,6 +23,7 @@ __all__ = [
     "EnterView",
     "GradeView",
     "HealthView",
+    "JwksView",
     "LaunchView",
     "NewWindowView",
     "SignOutView",

@@ -11,7 +11,14 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from lti_provider.conf import conf
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUnknownSender, LtiUser
+from lti_provider.models import (
+    LtiConsumer,
+    LtiKey,
+    LtiLaunch,
+    LtiResult,
+    LtiUnknownSender,
+    LtiUser,
+)
 
 _BATCH = 1000
 
@@ -21,8 +28,9 @@ class Command(BaseCommand):
 
     help = (
         "Deletes launches older than LTI_PROVIDER_LAUNCH_RETENTION_DAYS, except nonces that still "
-        "refuse a replay, unknown senders not seen since, and accounts of guests that nobody "
-        "signed in to for LTI_PROVIDER_GUEST_RETENTION_DAYS. Run it every day, such as by cron: "
+        "refuse a replay, unknown senders not seen since, this site's own keys that were in its "
+        "key set last before then, and accounts of guests that nobody signed in to for "
+        "LTI_PROVIDER_GUEST_RETENTION_DAYS. Run it every day, such as by cron: "
         "17 3 * * * cd /srv/site && .venv/bin/python manage.py lti_purge"
     )
 
@@ -52,10 +60,12 @@ class Command(BaseCommand):
         ended = LtiConsumer.objects.forget_secrets(before)
         grades = LtiResult.objects.purge_anonymized()
         senders = LtiUnknownSender.objects.purge(before)
+        keys = LtiKey.objects.purge(before)
         self.stdout.write(
             f"Deleted {launches} launches received before {before:%Y-%m-%d %H:%M}, {guests} guest "
-            f"accounts, {ended} previous secrets, {senders} unknown senders and {grades} grades of "
-            f"erased people; emptied {waiting} launches never entered."
+            f"accounts, {ended} previous secrets, {keys} keys of this site, {senders} unknown "
+            f"senders and {grades} grades of erased people; emptied {waiting} launches never "
+            "entered."
         )
 
     def _run_in_batches(

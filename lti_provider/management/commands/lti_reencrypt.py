@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import models
 from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.conf import conf
-from lti_provider.models import LtiConsumer
-from lti_provider.models.secret import decrypt_all, encrypt
+from lti_provider.models import LtiConsumer, LtiKey
+from lti_provider.models.secret import SecretField, decrypt_all, encrypt
 
-_FIELDS = ("consumer_secret", "previous_secret")
+_FIELDS: dict[type[models.Model], tuple[str, ...]] = {
+    LtiConsumer: ("consumer_secret", "previous_secret"),
+    LtiKey: ("private_key",),
+}
 
 
 class Command(BaseCommand):
@@ -26,22 +31,28 @@ class Command(BaseCommand):
         if not conf.encryption_keys:
             raise CommandError("LTI_PROVIDER_ENCRYPTION_KEYS is not set.")
         done, lost = 0, []
-        for consumer in LtiConsumer.objects.order_by("pk").iterator():
-            for field, stored in zip(_FIELDS, consumer.stored_secrets, strict=True):
-                outcome = _reencrypt(consumer.pk, field, stored)
-                done += outcome is True
-                if outcome is None:
-                    lost.append(f"{consumer} (number {consumer.pk}, {field})")
+        for row, field in _list_secrets():
+            outcome = _reencrypt(row, field)
+            done += outcome is True
+            if outcome is None:
+                lost.append(f"{row} (number {row.pk}, {field})")
         self.stdout.write(f"Encrypted {done} secrets.")
         if lost:
             raise CommandError(f"No key decrypts the secrets of: {', '.join(lost)}.")
 
 
+def _list_secrets() -> Iterator[tuple[models.Model, str]]:
+    for model, fields in _FIELDS.items():
+        for row in model._base_manager.order_by("pk").iterator():
+            yield from ((row, field) for field in fields)
+
+
 @sensitive_variables()
-def _reencrypt(pk: int, field: str, stored: str) -> bool | None:
+def _reencrypt(row: models.Model, field: str) -> bool | None:
+    stored: str = cast("SecretField", row._meta.get_field(field)).value_from_object(row)
     (text,) = decrypt_all(stored)
     if not text:
         return None if text is None else False
     # Only what was read is replaced: a rotation meanwhile wins.
-    same = LtiConsumer.objects.filter(pk=pk, **{field: stored})
+    same = type(row)._base_manager.filter(pk=row.pk, **{field: stored})
     return bool(same.update(**{field: encrypt(text)}))
