@@ -89,12 +89,14 @@ def request(
     limit: int = BODY_LIMIT,
     truncate: bool = False,
     tls: ssl.SSLContext | None = None,
+    plain_to_networks_only: bool = False,
 ) -> HttpAnswer:
     """Send a request and read the answer in ``timeout`` seconds, name and handshake included.
 
     Only to one of ``hosts``, and only to a public address or one in ``networks``. A body of more
     than ``limit`` bytes is an error, or is cut there with ``truncate``. Without ``tls``, the
-    authorities count that this machine trusts.
+    authorities count that this machine trusts. With ``plain_to_networks_only``, http reaches no
+    public address: for tokens and key sets, which are as good as the way that they come.
 
     Raises EgressError, and ValueError for a header that HTTP cannot carry.
     """
@@ -107,7 +109,8 @@ def request(
     deadline = _Deadline(timeout)
     may_have_arrived = False
     try:
-        with closing(_connect(url, networks, deadline, tls)) as connected:
+        allowed = _find_addresses(url, networks, deadline, plain_to_networks_only)
+        with closing(_connect(url, allowed, deadline, tls)) as connected:
             may_have_arrived = True
             connection.sock = _TimedSocket(connected, deadline, limit)
             connection.endheaders(body)
@@ -148,30 +151,38 @@ class _Deadline:
         return left
 
 
-def _connect(
-    url: str, networks: Networks, deadline: _Deadline, tls: ssl.SSLContext | None
-) -> socket.socket:
+_Address = tuple[socket.AddressFamily, Any]
+
+
+def _find_addresses(
+    url: str, networks: Networks, deadline: _Deadline, plain_to_networks_only: bool
+) -> list[_Address]:
     parts = urlsplit(url)
     name, port = parts.hostname or "", get_port(url)
-    allowed = [
-        address
-        for address in _resolve(name, port, deadline)
-        if _is_allowed(_unmapped(address[1][0]), networks)
-    ]
+    found = _resolve(name, port, deadline)
+    allowed = [each for each in found if _is_allowed(_unmapped(each[1][0]), networks)]
     if not allowed:
         raise Forbidden("address_not_public", name)
+    if plain_to_networks_only and parts.scheme == "http":
+        allowed = [each for each in allowed if _is_listed(_unmapped(each[1][0]), networks)]
+        if not allowed:
+            raise Forbidden("not_https", name)
+    return allowed
+
+
+def _connect(
+    url: str, allowed: list[_Address], deadline: _Deadline, tls: ssl.SSLContext | None
+) -> socket.socket:
+    parts = urlsplit(url)
     plain = _connect_to_first(allowed, deadline)
     if parts.scheme == "http":
         return plain
     plain.settimeout(deadline.left())
     try:
-        return (tls or _default_tls()).wrap_socket(plain, server_hostname=name)
+        return (tls or _default_tls()).wrap_socket(plain, server_hostname=parts.hostname or "")
     except BaseException:
         plain.close()
         raise
-
-
-_Address = tuple[socket.AddressFamily, Any]
 
 
 def _resolve(name: str, port: int, deadline: _Deadline) -> list[_Address]:
@@ -204,8 +215,12 @@ def _unmapped(address: str) -> str:
 
 
 def _is_allowed(address: str, networks: Networks) -> bool:
+    return is_public(address) or _is_listed(address, networks)
+
+
+def _is_listed(address: str, networks: Networks) -> bool:
     ip = ip_address(address)
-    return is_public(address) or any(ip in network for network in networks)
+    return any(ip in network for network in networks)
 
 
 def _connect_to_first(addresses: list[_Address], deadline: _Deadline) -> socket.socket:

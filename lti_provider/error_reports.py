@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
 from lti_provider.protocols import is_launch
+
+# Of servers and browsers, with the whole address.
+_WITH_QUERY = frozenset({"HTTP_REFERER", "RAW_URI", "REQUEST_URI"})
 
 
 class LaunchReporterFilter(SafeExceptionReporterFilter):
@@ -26,3 +29,11 @@ def get_filter(request: HttpRequest) -> SafeExceptionReporterFilter:
     if is_launch(request):
         return LaunchReporterFilter()
     return get_default_exception_reporter_filter()
+
+
+def hide_query(request: HttpRequest) -> None:
+    """Take the query out of a request, from wherever a report would show it."""
+    request.GET = QueryDict()
+    request.META["QUERY_STRING"] = ""
+    for name in _WITH_QUERY & request.META.keys():
+        del request.META[name]

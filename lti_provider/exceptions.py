@@ -6,11 +6,34 @@ LaunchRefused
 ├── UnknownConsumerKey             no consumer has this key
 ├── InvalidSignature               the signature does not hold
 ├── SecretUnreadable               no key decrypts the stored secret: this site's fault
+├── LoginRefused                   a login names a registration that this site does not offer
+│   ├── UnknownIssuer              no registration has this issuer
+│   ├── UnknownClient              the issuer is known, this client id is not
+│   ├── MissingClientId            the issuer has several registrations, and none was named
+│   └── RegistrationInactive
 ├── InvalidState                   what came back of the login is not this site's
 ├── StateExpired                   the login began too long ago
+├── OtherRedirectUri               the answer to a login came to a different address
+├── LmsRefusedLogin                the LMS answered a login with an error
+├── UnknownRegistration            the registration of the login is gone
+├── MalformedToken                 the token cannot be read in exactly one way
+├── UnsupportedAlgorithm           the token is not signed by RS256
+├── CriticalHeader                 the token asks for an extension that nobody knows
+├── MissingKeyId                   the token does not say which key signed it
+├── UnknownSigningKey              the LMS's key set does not have the key
+├── UnsuitableKey                  the LMS's key is not one that a token may be signed with
+├── KeySetUnavailable              the LMS's keys could not be fetched: nothing is known to be wrong
+├── TokenSignatureInvalid          the token's signature does not hold
 ├── VerifiedLaunchRefused          the signature held
 │   ├── StaleTimestamp             outside the consumer's window
 │   ├── ReplayedLaunch             this nonce was used before
+│   ├── OtherTokenIssuer           the token is a different LMS's
+│   ├── OtherAudience              the token is for a different tool
+│   ├── TokenTimeInvalid           a time of the token is missing, or not a number of seconds
+│   ├── TokenExpired               the token's time is over
+│   ├── TokenNotYetValid           the token is from the future
+│   ├── TokenBeforeLogin           the token is older than the login that it answers
+│   ├── OtherNonce                 the token answers a different login
 │   ├── UnexpectedOrigin           posted from a page that is not the LMS's
 │   ├── UserAccountRequired        the consumer admits only people with an account
 │   └── ReturnableRefusal          the person may be sent back to the LMS with a message
@@ -20,6 +43,16 @@ LaunchRefused
 │       ├── UnsupportedVersion
 │       ├── MissingResourceLink
 │       ├── InvalidParameter
+│       ├── InvalidClaim
+│       ├── MissingDeployment
+│       ├── OtherDeployment
+│       ├── UnknownDeployment
+│       ├── DeploymentInactive
+│       ├── OtherIssuer
+│       ├── MissingRoles
+│       ├── MissingTarget
+│       ├── OtherTarget
+│       ├── MissingPerson
 │       ├── OtherInstallation
 │       ├── TargetNotLaunchable
 │       └── UserInactive
@@ -68,12 +101,13 @@ class LaunchRefused(Exception):
 
     #: What was known when the launch was refused: the LtiConsumer and the LtiRegistration that the
     #: request names, what ``protocols.explain`` reads and, only once the signature held, the
-    #: LaunchMessage, the answer that the LMS takes in place of a page, and a browser's Origin that
-    #: is not known to be its.
+    #: LaunchMessage, the LtiDeployment that nobody assigned, the answer that the LMS takes in place
+    #: of a page, and a browser's Origin that is not known to be its.
     consumer: Any = None
     registration: Any = None
     evidence: Any = None
     message: Any = None
+    deployment: Any = None
     reply: Any = None
     foreign_origin: str = ""
     #: Of the person, where the launch was accepted before.
@@ -151,6 +185,57 @@ class SecretUnreadable(LaunchRefused):
     )
 
 
+class LoginRefused(LaunchRefused):
+    """A login (Security Framework 1.0 §5.1.1.1) that leads to no registration of this site.
+
+    It is not signed, so no text shows what it says.
+    """
+
+
+class UnknownIssuer(LoginRefused):
+    """No registration has this issuer. Issuers are not secret, and most unknown are mistyped."""
+
+    code = "unknown_issuer"
+    status = 401
+    public_text = _(
+        "This site does not know your LMS. Please ask your teacher or the administrator of this "
+        "site to compare the issuer of your LMS with the one that is registered here."
+    )
+    hint = _("No registration has this issuer: compare it to the letter, a slash at its end too.")
+
+
+class UnknownClient(LoginRefused):
+    """The issuer has registrations, but none with this client id."""
+
+    code = "unknown_client"
+    status = 401
+    public_text = _(
+        "This site does not know the client ID that your LMS sent. Please ask your teacher or the "
+        "administrator of this site to compare the client ID in the LMS with the one here."
+    )
+    hint = _("No registration of this issuer has this client ID: compare it to the letter.")
+
+
+class MissingClientId(LoginRefused):
+    """Several registrations have this issuer, and the login named none of them."""
+
+    code = "missing_client_id"
+    public_text = _(
+        "Your LMS did not say which of its registrations this activity belongs to. Please tell "
+        "the administrator of this site."
+    )
+    hint = _("The LMS sends no client_id: enter the registration's own login URL there.")
+
+
+class RegistrationInactive(LoginRefused):
+    """The administrator deactivated this registration."""
+
+    code = "registration_inactive"
+    status = 403
+    public_text = _("Access from this LMS is switched off.")
+    hint = _("The LTI 1.3 registration is not active.")
+
+
 class InvalidState(LaunchRefused):
     """``state`` is missing, or this site did not sign it (Security Framework 1.0 §5.1.1.4)."""
 
@@ -171,6 +256,110 @@ class StateExpired(LaunchRefused):
     hint = _(
         "More than ten minutes passed between login and launch, or an old page was sent again."
     )
+
+
+class OtherRedirectUri(LaunchRefused):
+    """The answer to a login was not posted to the redirect URI (Security Framework 1.0 §5.1.1)."""
+
+    code = "other_redirect_uri"
+    public_text = _("The LMS sent a request to the wrong address of this site.")
+
+
+class LmsRefusedLogin(LaunchRefused):
+    """The LMS answered a login with an error (OpenID Connect Core §3.1.2.6)."""
+
+    code = "lms_refused_login"
+    status = 403
+    public_text = _(
+        "Your LMS did not let you open this activity. Go back to your course and try again. "
+        "If that does not help, please tell the administrator of the LMS."
+    )
+
+
+class UnknownRegistration(LaunchRefused):
+    """The registration that the login was for does not exist any more."""
+
+    code = "unknown_registration"
+    status = 401
+    public_text = _(
+        "This site does not know your LMS any more. "
+        "Please tell the administrator of the LMS or of this site."
+    )
+    hint = _("The registration was deleted between login and launch.")
+
+
+class MalformedToken(LaunchRefused):
+    """The token cannot be read in exactly one way (RFC 7515 §3.1, RFC 7519 §7.2)."""
+
+    code = "malformed_token"
+    public_text = _("The LMS sent a request that this site cannot read.")
+    hint = _("The token is not a signed JSON Web Token.")
+
+
+class UnsupportedAlgorithm(LaunchRefused):
+    """Not RS256 (Security Framework 1.0 §5.1.3, §5.4)."""
+
+    code = "unsupported_algorithm"
+    public_text = _("The LMS signed the request in a way that is not accepted.")
+
+
+class CriticalHeader(LaunchRefused):
+    """The token's header has ``crit``, and this site knows no extension (RFC 7515 §4.1.11)."""
+
+    code = "critical_header"
+    public_text = _("The LMS signed the request in a way that is not accepted.")
+
+
+class MissingKeyId(LaunchRefused):
+    """The token's header has no ``kid`` (Security Framework 1.0 §6.3)."""
+
+    code = "missing_key_id"
+    public_text = _("The LMS signed the request in a way that is not accepted.")
+    hint = _("The token's header does not say which key signed it (kid), which LTI requires.")
+
+
+class UnknownSigningKey(LaunchRefused):
+    """The key set has no key of the token's ``kid`` (Security Framework 1.0 §6.3)."""
+
+    code = "unknown_signing_key"
+    status = 401
+    public_text = _(
+        "Your LMS signed the request with a key that this site does not know. Wait a minute and "
+        "open the activity again. If that does not help, please tell the administrator of the LMS."
+    )
+    hint = _("Compare the key set URL, or the key, of the registration with what the LMS shows.")
+
+
+class UnsuitableKey(LaunchRefused):
+    """The key of the token's ``kid`` may not sign: not RSA, too short, or for something else."""
+
+    code = "unsuitable_key"
+    status = 401
+    public_text = _(
+        "Your LMS signed the request with a key that this site does not accept. "
+        "Please tell the administrator of the LMS."
+    )
+    hint = _("Keys have to be RSA keys for signatures by RS256, of 2048 bits or more.")
+
+
+class KeySetUnavailable(LaunchRefused):
+    """The LMS's keys could not be fetched, so that nobody knows whether the signature holds."""
+
+    code = "key_set_unavailable"
+    status = 503
+    public_text = _(
+        "This site could not fetch the keys of your LMS to check the request. Nothing is wrong "
+        "with your course: wait a minute, then open the activity again."
+    )
+    hint = _("The key set URL of the registration did not answer with a key set.")
+
+
+class TokenSignatureInvalid(LaunchRefused):
+    """RFC 7515 §5.2: the signature is not one of the LMS's key."""
+
+    code = "token_signature_invalid"
+    status = 401
+    public_text = _("This site could not verify that the request came from your LMS.")
 
 
 class VerifiedLaunchRefused(LaunchRefused):
@@ -197,6 +386,69 @@ class ReplayedLaunch(VerifiedLaunchRefused):
         "Go back to your course and open it again."
     )
     hint = _("The same signed form was sent twice, mostly by a reload or the browser's back.")
+
+
+class OtherTokenIssuer(VerifiedLaunchRefused):
+    """``iss`` is not the registration's, to the letter (Security Framework 1.0 §5.1.3)."""
+
+    code = "other_token_issuer"
+    public_text = _("This site could not verify that the request came from your LMS.")
+
+
+class OtherAudience(VerifiedLaunchRefused):
+    """``aud`` or ``azp`` is not our client id (Security Framework 1.0 §5.1.3)."""
+
+    code = "other_audience"
+    public_text = _("The LMS sent a request that was meant for a different tool.")
+
+
+class TokenTimeInvalid(VerifiedLaunchRefused):
+    """``exp``, ``iat`` or ``nbf`` is not a number of seconds since 1970 (RFC 7519 §4.1)."""
+
+    code = "token_time_invalid"
+    status = 400
+    public_text = _("The LMS sent a request without a proper time.")
+
+
+class TokenExpired(VerifiedLaunchRefused):
+    """``exp`` is over, the registration's leeway included (Security Framework 1.0 §5.1.3)."""
+
+    code = "token_expired"
+    status = 401
+    public_text = _("This request is too old. Go back to your course and open the activity again.")
+
+
+class TokenNotYetValid(VerifiedLaunchRefused):
+    """``iat`` or ``nbf`` is in the future, further than the registration's leeway."""
+
+    code = "token_not_yet_valid"
+    status = 401
+    public_text = _(
+        "The clock of your LMS and that of this site differ too much. "
+        "Please tell the administrator of the LMS."
+    )
+
+
+class TokenBeforeLogin(VerifiedLaunchRefused):
+    """``iat`` is older than our login, by more than the registration's leeway."""
+
+    code = "token_before_login"
+    status = 401
+    public_text = _("This request is too old. Go back to your course and open the activity again.")
+
+
+class OtherNonce(VerifiedLaunchRefused):
+    """``nonce`` is not the one of the login (OpenID Connect Core §3.1.3.7)."""
+
+    code = "other_nonce"
+    public_text = _(
+        "The answer of your LMS does not belong to this request. "
+        "Go back to your course and open the activity again."
+    )
+    hint = _(
+        "The token has the nonce of a different login, or none: an old token was sent again, or "
+        "the LMS does not return the nonce."
+    )
 
 
 class UnexpectedOrigin(VerifiedLaunchRefused):
@@ -227,7 +479,7 @@ class WeakSignatureMethod(ReturnableRefusal):
 
 
 class UnsupportedMessageType(ReturnableRefusal):
-    """Not a launch (LTI 1.1 §3)."""
+    """Not a launch (LTI 1.1 §3, LTI 1.3 §5.3.1)."""
 
     code = "unsupported_message_type"
     status = 400
@@ -235,7 +487,7 @@ class UnsupportedMessageType(ReturnableRefusal):
 
 
 class UnsupportedVersion(ReturnableRefusal):
-    """Not LTI 1.0 to 1.2, which send ``LTI-1p0`` (LTI 1.1 §3)."""
+    """Neither LTI 1.0 to 1.2 (``LTI-1p0``, LTI 1.1 §3) nor 1.3 (``1.3.0``, LTI 1.3 §5.3.2)."""
 
     code = "unsupported_version"
     status = 400
@@ -243,7 +495,7 @@ class UnsupportedVersion(ReturnableRefusal):
 
 
 class MissingResourceLink(ReturnableRefusal):
-    """No ``resource_link_id`` (LTI 1.1 §3)."""
+    """No id of the resource link (LTI 1.1 §3, LTI 1.3 §5.3.5)."""
 
     code = "missing_resource_link"
     status = 400
@@ -260,6 +512,96 @@ class InvalidParameter(ReturnableRefusal):
     code = "invalid_parameter"
     status = 400
     public_text = _("The LMS sent a value that this site cannot accept.")
+
+
+class InvalidClaim(ReturnableRefusal):
+    """A claim is not of its JSON type, or cannot be kept exactly."""
+
+    code = "invalid_claim"
+    status = 400
+    public_text = _("The LMS sent a value that this site cannot accept.")
+
+
+class MissingDeployment(ReturnableRefusal):
+    """No deployment id (LTI 1.3 §5.3.3)."""
+
+    code = "missing_deployment"
+    status = 400
+    public_text = _("The LMS did not say where this tool is installed.")
+    hint = _("The token has no deployment_id, which LTI requires.")
+
+
+class OtherDeployment(ReturnableRefusal):
+    """Not the deployment that the login named (LTI 1.3 §4.1.2)."""
+
+    code = "other_deployment"
+    public_text = _(
+        "The answer of your LMS does not belong to this request. "
+        "Go back to your course and open the activity again."
+    )
+
+
+class UnknownDeployment(ReturnableRefusal):
+    """Nobody assigned the deployment to a consumer yet; ``deployment`` is what it said of itself.
+
+    A row that waits already, or one that is not saved.
+    """
+
+    code = "unknown_deployment"
+    public_text = _("This site's administrator has to approve this LMS first.")
+
+
+class DeploymentInactive(ReturnableRefusal):
+    """The administrator deactivated this deployment."""
+
+    code = "deployment_inactive"
+    public_text = _("Access from this LMS is switched off.")
+
+
+class OtherIssuer(ReturnableRefusal):
+    """The deployment's consumer is an LMS of a different issuer."""
+
+    code = "other_issuer"
+    public_text = _(
+        "This LMS is not the one that was registered here. "
+        "Please tell the administrator of the course."
+    )
+
+
+class MissingRoles(ReturnableRefusal):
+    """No list of roles, which may be empty (LTI 1.3 §5.3.7)."""
+
+    code = "missing_roles"
+    status = 400
+    public_text = _("The LMS did not say what you are in the course.")
+    hint = _("The token has no roles. LTI requires the list, which may be empty.")
+
+
+class MissingTarget(ReturnableRefusal):
+    """No launch URL (LTI 1.3 §5.3.4)."""
+
+    code = "missing_target"
+    status = 400
+    public_text = _("The LMS did not say which page was opened.")
+    hint = _("The token has no target_link_uri, which LTI requires.")
+
+
+class OtherTarget(ReturnableRefusal):
+    """Not the launch URL that the login was for (LTI 1.3 §5.3.4)."""
+
+    code = "other_target"
+    public_text = _(
+        "The answer of your LMS does not belong to this request. "
+        "Go back to your course and open the activity again."
+    )
+
+
+class MissingPerson(ReturnableRefusal):
+    """Names or an e-mail address, but nobody whose they are (LTI 1.3 §5.3.6)."""
+
+    code = "missing_person"
+    status = 400
+    public_text = _("The LMS did not say who you are.")
 
 
 class OtherInstallation(ReturnableRefusal):
@@ -411,6 +753,19 @@ class OtherBrowser(EnterRefused):
         "browser keeps cookies. Open it from your course."
     )
     hint = _("The address was passed on, or this browser keeps no cookies of this site.")
+
+    @classmethod
+    def in_frame(cls) -> Self:
+        """The refusal of a frame that did not bring the cookie of its login."""
+        text = _(
+            "This browser lost the cookie that this activity needs inside the course page. Let "
+            "your LMS open this tool in a new window, or ask your teacher to set that."
+        )
+        hint = _(
+            "The frame did not bring the cookie of its login: the browser keeps none there, or the "
+            "launch was posted in a different browser. Let the LMS open the tool in a new window."
+        )
+        return cls(hint).with_details(public_text=text)
 
 
 class ForeignOrigin(EnterRefused):

@@ -46,7 +46,12 @@ def read_query(request: HttpRequest) -> Pairs:
 
     Raises MalformedRequest.
     """
-    return _parse(request.META.get("QUERY_STRING", "").encode(), blank_segments=True)
+    return parse_query(request.META.get("QUERY_STRING", ""))
+
+
+def parse_query(query: str) -> Pairs:
+    """The pairs of a query, empty ones between two "&" left out. Raises MalformedRequest."""
+    return _parse(query.encode(), blank_segments=True)
 
 
 def check_count(count: int) -> None:

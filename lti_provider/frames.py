@@ -22,7 +22,6 @@ from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
-from django.utils.crypto import constant_time_compare, salted_hmac
 
 from lti_provider.models import LtiConsumer, LtiLaunch
 
@@ -34,11 +33,13 @@ else:
 MARKER_COOKIE = "__Host-lti_frame"
 # Only what a window shows brings it: it is Lax.
 WINDOW_COOKIE = "__Host-lti_window"
+# Those of ``binding``, which are Lax too.
+BOUND_TOP_LEVEL = "lti_enter"
+LOGIN_TOP_LEVEL = "lti_login_"
+LOGIN_FRAMED = "lti_frame_login_"
 _SALT = "lti_provider.frames"
 _READ = "_lti_frame_marker"
 _FRAME = "_lti_frame"
-_BOUND_TOP_LEVEL = "lti_enter"
-_BOUND_FRAMED = "lti_enter_framed"
 # Seconds for which a marker speaks for its consumer.
 _MARKER_LIFETIME = 300
 _REFUSED = "_lti_refuses_framing"
@@ -75,7 +76,7 @@ class FrameMarker:
     """
 
     consumer: str
-    return_origin: str
+    said_origins: tuple[str, ...]
     is_own_site: bool
     origins: tuple[str, ...]
     issued_at: int = field(default_factory=lambda: int(time.time()), compare=False)
@@ -83,8 +84,18 @@ class FrameMarker:
     @classmethod
     def from_launch(cls, launch: LtiLaunch, *, is_own_site: bool) -> Self:
         """The marker of a launch's frame."""
-        return_origin = launch.message.return_origin or ""
-        return cls(str(launch.lti_consumer_id), return_origin, is_own_site, launch.frame_origins)
+        consumer = str(launch.lti_consumer_id)
+        return cls(consumer, launch.said_origins, is_own_site, launch.frame_origins)
+
+    @classmethod
+    def of_login(cls) -> Self:
+        """The marker of a frame whose login set a cookie that came back, before any launch."""
+        return cls("", (), False, ())
+
+    @property
+    def is_of_login(self) -> bool:
+        """Whether nobody is known yet whose launch the frame shows."""
+        return not self.consumer
 
     @classmethod
     def read(cls, request: HttpRequest) -> Self | None:
@@ -100,12 +111,10 @@ class FrameMarker:
         if not value:
             return None
         try:
-            consumer, return_origin, is_own_site, issued_at, *origins = signing.loads(
-                value, salt=_SALT
-            )
+            consumer, said, is_own_site, issued_at, *origins = signing.loads(value, salt=_SALT)
         except (signing.BadSignature, TypeError, ValueError):
             return None
-        return cls(consumer, return_origin, is_own_site, tuple(origins), issued_at)
+        return cls(consumer, tuple(said), is_own_site, tuple(origins), issued_at)
 
     @property
     def is_stale(self) -> bool:
@@ -116,15 +125,15 @@ class FrameMarker:
         """The marker with the origins that the consumer has now, in one read."""
         active = LtiConsumer.objects.filter(pk=self.consumer, is_active=True)
         consumer = active.only("frame_origins").first()
-        origins = consumer.get_frame_origins(self.return_origin) if consumer is not None else ()
-        return type(self)(self.consumer, self.return_origin, self.is_own_site, origins)
+        origins = consumer.get_frame_origins(*self.said_origins) if consumer is not None else ()
+        return type(self)(self.consumer, self.said_origins, self.is_own_site, origins)
 
     def set_cookie(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Set the marker's cookie, unless the browser has it already."""
         known = self.read(request)
         if self == known and not known.is_stale:
             return
-        said = [self.consumer, self.return_origin, self.is_own_site]
+        said = [self.consumer, self.said_origins, self.is_own_site]
         content = [*said, self.issued_at, *self.origins]
         value = signing.dumps(content, salt=_SALT, compress=True)
         response.set_cookie(MARKER_COOKIE, value, secure=True, httponly=True, samesite="None")
@@ -140,6 +149,12 @@ def is_known(request: HttpRequest, consumer: LtiConsumer) -> bool:
     if marker is None or marker.consumer != str(consumer.pk):
         return False
     return marker.is_own_site == _is_of_own_site(request)
+
+
+def is_apart(request: HttpRequest) -> bool:
+    """Whether a frame that keeps our cookies is of a different site, with a session of its own."""
+    frame = find_frame(request) if is_framed(request) else None
+    return frame is not None and not frame.is_own_site and not _is_of_own_site(request)
 
 
 def _is_of_own_site(request: HttpRequest) -> bool:
@@ -177,16 +192,30 @@ def get_session_cookie(*, framed: bool) -> str:
 def find_frame(request: HttpRequest) -> FrameMarker | None:
     """The marker of the frame that a request comes from; None if it comes from a window.
 
+    Before a launch has set one, the cookie that its login set in this frame stands for it.
+
     A navigation says which of them it is. What a page's scripts and images ask for does not, nor do
     old browsers. That comes from a window if it brings a cookie that is not sent from a frame.
     """
     known = vars(request)
     if _FRAME not in known:
-        marker = FrameMarker.read(request)
-        is_from_frame = marker is not None and _comes_from_frame(request, marker)
-        known[_FRAME] = marker if is_from_frame else None
+        known[_FRAME] = _find_frame(request)
     frame: FrameMarker | None = known[_FRAME]
     return frame
+
+
+def _find_frame(request: HttpRequest) -> FrameMarker | None:
+    marker = FrameMarker.read(request)
+    if marker is not None:
+        return marker if _comes_from_frame(request, marker) else None
+    return FrameMarker.of_login() if _is_of_login(request) else None
+
+
+def _is_of_login(request: HttpRequest) -> bool:
+    # It says as much as a marker does: this frame's browser keeps our cookies.
+    if not is_framed(request) or _is_of_own_site(request):
+        return False
+    return any(name.startswith(LOGIN_FRAMED) for name in request.COOKIES)
 
 
 def _comes_from_frame(request: HttpRequest, marker: FrameMarker) -> bool:
@@ -197,7 +226,8 @@ def _comes_from_frame(request: HttpRequest, marker: FrameMarker) -> bool:
 
 
 def _brings_cookie_of_window(request: HttpRequest) -> bool:
-    names = [WINDOW_COOKIE, _BOUND_TOP_LEVEL]
+    names = [WINDOW_COOKIE, BOUND_TOP_LEVEL]
+    names += [name for name in request.COOKIES if name.startswith(LOGIN_TOP_LEVEL)]
     if str(settings.SESSION_COOKIE_SAMESITE).lower() in ("lax", "strict"):
         names.append(get_session_cookie(framed=False))
     return any(map(request.COOKIES.get, names))
@@ -212,7 +242,8 @@ def accept_session_cookie(request: HttpRequest) -> None:
     own, framed = get_session_cookie(framed=False), get_session_cookie(framed=True)
     header = str(request.META.get("HTTP_COOKIE", ""))
     is_accepted = _FRAME in vars(request)  # It passes twice.
-    if is_accepted or (MARKER_COOKIE not in header and framed not in header):
+    signs = (MARKER_COOKIE, LOGIN_FRAMED, framed)
+    if is_accepted or not any(name in header for name in signs):
         return
     frame = find_frame(request)
     if frame is None or frame.is_own_site:
@@ -297,64 +328,6 @@ def partition_cookies(response: HttpResponseBase, names: Iterable[str] | None = 
         morsel["secure"] = True
         # SimpleCookie.__setitem__ would turn it back into a plain one.
         dict.__setitem__(response.cookies, name, morsel)
-
-
-def bind_handle(request: HttpRequest, response: HttpResponseBase, handle: str, path: str) -> None:
-    """Bind a handle to the browser that launched, so that a mailed link is worth nothing.
-
-    ``path`` is the handle's own, so launches in several tabs do not meet.
-    """
-    if may_be_top_level(request):
-        bind_handle_top_level(request, response, handle, path)
-    if may_be_framed(request):
-        response.set_cookie(
-            _BOUND_FRAMED,
-            _sign_handle(handle),
-            path=path,
-            secure=True,
-            httponly=True,
-            samesite="None",
-        )
-        partition_cookies(response, [_BOUND_FRAMED])
-
-
-def bind_handle_top_level(
-    request: HttpRequest, response: HttpResponseBase, handle: str, path: str
-) -> None:
-    """Bind a handle to the browser of a window."""
-    response.set_cookie(
-        _BOUND_TOP_LEVEL,
-        _sign_handle(handle),
-        path=path,
-        secure=request.is_secure(),
-        httponly=True,
-        samesite="Lax",
-    )
-
-
-def is_bound(request: HttpRequest, handle: str) -> bool:
-    """Whether this browser is the one that launched."""
-    return is_bound_top_level(request, handle) or _is_bound_by(_BOUND_FRAMED, request, handle)
-
-
-def is_bound_top_level(request: HttpRequest, handle: str) -> bool:
-    """Whether this browser launched, or went on, in a window."""
-    return _is_bound_by(_BOUND_TOP_LEVEL, request, handle)
-
-
-def _is_bound_by(cookie: str, request: HttpRequest, handle: str) -> bool:
-    return constant_time_compare(request.COOKIES.get(cookie, ""), _sign_handle(handle))
-
-
-def unbind_handle(request: HttpRequest, response: HttpResponseBase, path: str) -> None:
-    """Delete the cookies of a handle that was used."""
-    for name in (_BOUND_TOP_LEVEL, _BOUND_FRAMED):
-        if name in request.COOKIES:
-            response.delete_cookie(name, path=path)
-
-
-def _sign_handle(handle: str) -> str:
-    return salted_hmac(f"{_SALT}.handle", handle, algorithm="sha256").hexdigest()
 
 
 def forbid_framing(response: HttpResponseBase) -> None:

@@ -5,6 +5,7 @@ Frozen, without database or request. Where the LMS left something out, a noun is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from django.utils.translation import get_supported_language_variant
 
-from lti_provider.origins import get_origin
+from lti_provider.origins import get_origin, is_http_url
 
 #: The longest identifier that can be kept whole; longer ones are refused, never cut.
 IDENTIFIER_LENGTH = 255
@@ -25,6 +26,32 @@ FORMAT = 1
 
 # Canvas's own variable for the name that a person signs in with there.
 _PERSONAL_CUSTOM = frozenset({"canvas_user_login_id"})
+# `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
+_UNFILLED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
+
+
+def may_return_to(url: str) -> bool:
+    """Whether a person may be sent there: an absolute http(s) URL, and not too long."""
+    return len(url) <= RETURN_URL_LENGTH and is_http_url(url)
+
+
+def is_unfilled(text: str) -> bool:
+    """Whether a custom parameter's value is the name of a variable, as `$Canvas.module.id`."""
+    return bool(_UNFILLED.fullmatch(text))
+
+
+def make_storable(text: str) -> str:
+    """A text less what databases do not take: NUL and lone surrogates."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def complete_names(full: str, given: str, family: str) -> dict[str, str]:
+    """The names of a Person, where an LMS left out some, with single blanks between words."""
+    full, given, family = (" ".join(name.split()) for name in (full, given, family))
+    full = full or f"{given} {family}".strip()
+    if not given and not family:
+        given, _blank, family = full.partition(" ")
+    return {"full_name": full, "given_name": given, "family_name": family}
 
 
 class PersonalData(StrEnum):
@@ -56,7 +83,8 @@ class RoleNamespace(StrEnum):
 class Role:
     """One role of a person (LTI 1.1 appendix A, LTI 1.3 appendix A.2).
 
-    The constants are the context roles, the only ones that say what a person is in the course.
+    The constants are the context roles, the only ones that say what a person is in the course,
+    and ``TEST_USER``, which marks a preview as a student, beside the role that is previewed.
     """
 
     namespace: RoleNamespace
@@ -71,6 +99,7 @@ class Role:
     MENTOR: ClassVar[Role]
     ADMINISTRATOR: ClassVar[Role]
     TEACHING_ASSISTANT: ClassVar[Role]
+    TEST_USER: ClassVar[Role]
 
     def includes(self, other: Role) -> bool:
         """Whether somebody with ``other`` has this role; a sub-role counts as its main role."""
@@ -93,6 +122,7 @@ Role.MANAGER = Role(RoleNamespace.CONTEXT, "Manager")
 Role.MENTOR = Role(RoleNamespace.CONTEXT, "Mentor")
 Role.ADMINISTRATOR = Role(RoleNamespace.CONTEXT, "Administrator")
 Role.TEACHING_ASSISTANT = Role(RoleNamespace.CONTEXT, "TeachingAssistant")
+Role.TEST_USER = Role(RoleNamespace.SYSTEM, "TestUser")
 
 _COURSE_STAFF = (
     Role.INSTRUCTOR,
@@ -219,6 +249,11 @@ class LaunchMessage:
     def is_course_staff(self) -> bool:
         """Whether the person runs this course in any role; a role elsewhere does not count."""
         return any(map(self.has_role, _COURSE_STAFF))
+
+    @property
+    def is_test_user(self) -> bool:
+        """Whether the LMS says that this is not a person, but a preview as a student."""
+        return self.has_role(Role.TEST_USER)
 
     @property
     def locale(self) -> str | None:

@@ -98,7 +98,9 @@ def _give_cookies_to_frame(
 def _may_be_framed(
     request: HttpRequest, response: HttpResponseBase, marker: frames.FrameMarker
 ) -> bool:
-    if isinstance(response, Page) or frames.refuses_framing(response) or _is_never_framed(request):
+    if marker.is_of_login or isinstance(response, Page):
+        return False
+    if frames.refuses_framing(response) or _is_never_framed(request):
         return False
     # A browser may have lost the marker that its session came with, and have got a different one.
     return sessions.may_be_framed_by(request, response, marker.consumer)

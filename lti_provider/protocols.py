@@ -14,6 +14,8 @@ from lti_provider.lti11 import outcomes
 from lti_provider.lti13 import keys
 from lti_provider.models import Attempt, Explanation, LtiResult, VerifiedLaunch
 
+Login = lti13.Login
+
 
 class Sender(Protocol):
     """Sends and reads grades in the dialect of the launch that named them."""
@@ -29,8 +31,8 @@ _SENDERS: dict[str, Sender] = {LtiResult.Service.BASIC_OUTCOMES: outcomes}
 
 
 def is_launch(request: HttpRequest) -> bool:
-    """Whether a request looks like a launch, so that what was posted is nobody else's to see."""
-    return not request.POST.keys().isdisjoint({lti11.PROOF, lti13.PROOF})
+    """Whether a request looks like a launch or a login: nobody else is to see what it posted."""
+    return not request.POST.keys().isdisjoint({lti11.PROOF, lti13.PROOF, lti13.HINT})
 
 
 def verify(request: HttpRequest) -> VerifiedLaunch:
@@ -40,6 +42,14 @@ def verify(request: HttpRequest) -> VerifiedLaunch:
     if lti11.PROOF in names or names.isdisjoint(lti13.ANSWER):
         return lti11.verify(request, body)
     return lti13.verify(request, body)
+
+
+def read_login(request: HttpRequest, registration_pk: int | None = None) -> Login:
+    """The login that a request asks for. Raises LaunchRefused; nothing is written.
+
+    ``registration_pk`` is the one of the address, where an LMS does not name its registration.
+    """
+    return lti13.read_login(request, registration_pk)
 
 
 def explain(refusal: LaunchRefused) -> Explanation:

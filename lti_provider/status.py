@@ -21,8 +21,7 @@ from lti_provider.exceptions import (
     SecretUnreadable,
     StaleTimestamp,
 )
-from lti_provider.models import LtiConsumer, LtiLaunch
-from lti_provider.models.credentials import NOT_SPOKEN
+from lti_provider.models import LtiConsumer, LtiDeployment, LtiLaunch, LtiRegistration
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -49,14 +48,19 @@ class StatusLine:
     launch: LtiLaunch | None = None
 
 
+_REGISTRATIONS_READ = 20
+_WAITING_COUNTED = 100
+
+
 @dataclass(frozen=True)
 class RecentLaunches:
-    """The newest launches of a consumer, read once for all lines."""
+    """The newest launches of a consumer and its registrations, read once for all lines."""
 
     consumer: LtiConsumer
     accepted: LtiLaunch | None
     refused: LtiLaunch | None
     other_installation: LtiLaunch | None
+    registrations: tuple[LtiRegistration, ...]
 
     @classmethod
     def for_consumer(cls, consumer: LtiConsumer) -> RecentLaunches:
@@ -68,6 +72,7 @@ class RecentLaunches:
             LtiLaunch.objects.newest(consumer),
             max(refused, key=lambda launch: launch.pk, default=None),
             newest.get(OtherInstallation.code),
+            tuple(LtiRegistration.objects.of_consumer(consumer)[:_REGISTRATIONS_READ]),
         )
 
 
@@ -77,13 +82,17 @@ _STOPPING = frozenset(
 )
 
 
+_NOT_SET_UP = _("It has neither an LTI 1.3 registration nor a key of LTI 1.1: nothing launches.")
+
+
 def _describe_consumer(recent: RecentLaunches) -> Iterator[StatusLine]:
     label = _("Consumer")
     if not recent.consumer.is_active:
         text = _("Not active: its launches are refused.")
         yield StatusLine(name="inactive", label=label, text=text, level=Level.NOTE)
     elif not recent.consumer.speaks_lti11:
-        yield StatusLine(name="no_lti11", label=label, text=NOT_SPOKEN, level=Level.NOTE)
+        if not recent.registrations:
+            yield StatusLine(name="not_set_up", label=label, text=_NOT_SET_UP, level=Level.NOTE)
     elif recent.consumer.is_secret_unreadable:
         text = SecretUnreadable.hint
         yield StatusLine(name="secret_unreadable", label=label, text=text, level=Level.ERROR)
@@ -180,9 +189,57 @@ def _describe_installations(recent: RecentLaunches) -> Iterator[StatusLine]:
     )
 
 
+def _describe_registrations(recent: RecentLaunches) -> Iterator[StatusLine]:
+    label = _("LTI 1.3")
+    known = {each.pk for each in recent.registrations}
+    placed = LtiDeployment.objects.filter(registration__in=known, lti_consumer=recent.consumer)
+    with_deployment = set(placed.values_list("registration", flat=True).distinct())
+    for each in recent.registrations:
+        if not each.is_active:
+            text = _("The registration of client {client} is not active.")
+            yield _build_line(each, "registration_inactive", label, text, Level.NOTE)
+        elif each.pk not in with_deployment:
+            text = _("Client {client} has no deployment yet: enter its id, or launch once.")
+            yield _build_line(each, "no_deployment", label, text, Level.NOTE)
+        if each.jwks_error:
+            text = _("The keys of the LMS could not be fetched from {url}: {error}.")
+            yield _build_line(each, "key_set", label, text, Level.WARNING, at=each.jwks_tried_at)
+
+
+def _build_line(
+    registration: LtiRegistration,
+    name: str,
+    label: _StrPromise,
+    text: _StrPromise,
+    level: Level,
+    at: datetime | None = None,
+) -> StatusLine:
+    known = {
+        "client": registration.client_id,
+        "url": registration.jwks_uri,
+        "error": registration.jwks_error,
+    }
+    return StatusLine(name=name, label=label, text=format_lazy(text, **known), level=level, at=at)
+
+
+def _describe_waiting(recent: RecentLaunches) -> Iterator[StatusLine]:
+    known = [each.pk for each in recent.registrations]
+    waiting = LtiDeployment.objects.waiting().filter(registration__in=known)
+    if count := waiting.order_by()[:_WAITING_COUNTED].count():
+        text = _("Waiting for an administrator: {count}.")
+        yield StatusLine(
+            name="waiting_deployments",
+            label=_("Deployments"),
+            text=format_lazy(text, count=count),
+            level=Level.WARNING,
+        )
+
+
 #: Further lines go here.
 _DESCRIBERS: tuple[Callable[[RecentLaunches], Iterator[StatusLine]], ...] = (
     _describe_consumer,
+    _describe_registrations,
+    _describe_waiting,
     _describe_last_launch,
     _describe_last_refusal,
     _describe_clock,

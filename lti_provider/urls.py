@@ -13,6 +13,7 @@ from lti_provider.views import (
     HealthView,
     JwksView,
     LaunchView,
+    LoginView,
     NewWindowView,
     SignOutView,
 )
@@ -20,6 +21,8 @@ from lti_provider.views import (
 app_name = "lti_provider"
 
 urlpatterns = [
+    path("login/", LoginView.as_view(), name="login"),
+    path("login/<int:registration>/", LoginView.as_view(), name="login_of_registration"),
     path("launch/", LaunchView.as_view(), name="launch"),
     path("launch/<path:target>", LaunchView.as_view(), name="launch_target"),
     path("cartridge.xml", CartridgeView.as_view(), name="cartridge"),

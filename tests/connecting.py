@@ -27,6 +27,11 @@ def attribute(page: Any, name: str) -> str:
     return found[1]
 
 
+def hidden_fields(page: Any) -> dict[str, str]:
+    """What the page's form posts by itself."""
+    return dict(re.findall(r'<input type="hidden" name="(.*?)" value="(.*?)">', page.text))
+
+
 def session_of(client: Client) -> SessionBase:
     """Of the frames of a browser that launched in frames, else of its windows."""
     return get_framed_session(client) if FRAMED_SESSION in client.cookies else client.session
@@ -54,7 +59,7 @@ class Window:
         """Press the button of the page that asks to sign in."""
         return self.client.post(
             attribute(ask_page, "action"),
-            {"framed": "1"} if b'name="framed"' in ask_page.content else {},
+            hidden_fields(ask_page),
             headers={**OWN_PAGE, **headers},
         )
 

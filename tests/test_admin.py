@@ -48,6 +48,11 @@ def form_of(response):
     }
 
 
+def new_form(client):
+    """The form of a new consumer that launches with a key."""
+    return {**form_of(client.get(ADD)), "dialect": "1.1"}
+
+
 def test_the_section_is_called_lti_provider(admin_client):
     page = admin_client.get("/admin/").content.decode()
     assert "LTI Provider" in page
@@ -56,13 +61,10 @@ def test_the_section_is_called_lti_provider(admin_client):
 
 
 def test_adding_a_consumer_takes_only_a_name(admin_client):
-    page = admin_client.get(ADD)
-    assert "Leave blank: the LMS fills it in with its first launch." in page.content.decode()
-    assert "http://testserver/lti/launch/" in page.content.decode()
-    assert {"Consumer key:", "Consumer secret:"} <= set(
-        re.findall(r"<label[^>]*>([^<]*)", page.content.decode())
-    )
-    form = {**form_of(page), "consumer_name": "Campus"}
+    page = admin_client.get(ADD).content.decode()
+    assert "Leave blank: the LMS fills it in with its first launch." in page
+    assert {"Consumer key:", "Consumer secret:"} <= set(re.findall(r"<label[^>]*>([^<]*)", page))
+    form = {**new_form(admin_client), "consumer_name": "Campus"}
     assert admin_client.post(ADD, form).status_code == 302
     consumer = LtiConsumer.objects.get()
     assert consumer.consumer_name == "Campus"
@@ -76,7 +78,7 @@ def test_adding_a_consumer_takes_only_a_name(admin_client):
 
 @pytest.mark.parametrize("value", ["k&y=%+é 🔑", " led by a blank", '<b>"quoted"</b>', "x" * 255])
 def test_key_and_secret_of_an_lms_are_taken_to_the_letter(admin_client, value):
-    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Campus"}
+    form = {**new_form(admin_client), "consumer_name": "Campus"}
     form |= {"consumer_key": value, "consumer_secret": value}
     response = admin_client.post(ADD, form, follow=True)
     consumer = LtiConsumer.objects.get()
@@ -87,7 +89,7 @@ def test_key_and_secret_of_an_lms_are_taken_to_the_letter(admin_client, value):
 
 @pytest.mark.parametrize("key", ["k&y", "k y", "50%", "a/b", "clé", "a+b", "a=b", "a:b"])
 def test_a_key_that_some_lmss_escape_twice_is_kept_and_warned_of(admin_client, key):
-    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Campus"}
+    form = {**new_form(admin_client), "consumer_name": "Campus"}
     added = admin_client.post(ADD, {**form, "consumer_key": key}, follow=True)
     consumer = LtiConsumer.objects.get()
     assert consumer.consumer_key == key
@@ -101,13 +103,13 @@ def test_a_key_that_some_lmss_escape_twice_is_kept_and_warned_of(admin_client, k
 
 @pytest.mark.parametrize("key", [None, "campus", "Campus-2_a.b~c"])
 def test_a_key_that_needs_no_escaping_is_not_warned_of(admin_client, key):
-    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Campus"}
+    form = {**new_form(admin_client), "consumer_name": "Campus"}
     form["consumer_key"] = key or form["consumer_key"]
     assert "twice" not in admin_client.post(ADD, form, follow=True).content.decode()
 
 
 def test_a_key_is_unique_to_the_letter(admin_client, lms):
-    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Other"}
+    form = {**new_form(admin_client), "consumer_name": "Other"}
     taken = {**form, "consumer_key": lms.consumer.consumer_key}
     assert "Another LTI consumer has this key." in admin_client.post(ADD, taken).content.decode()
     other_case = {**form, "consumer_key": lms.consumer.consumer_key.upper()}
@@ -320,9 +322,9 @@ def test_an_address_prefills_a_name_and_an_installation_and_nothing_else(admin_c
     assert len(prefilled["consumer_secret"]) == 64
 
 
-def test_without_urls_the_add_page_says_what_to_do(admin_client, settings):
+def test_without_urls_the_page_of_a_consumer_says_what_to_do(admin_client, lms, settings):
     settings.ROOT_URLCONF = "tests.urls_without_lti"
-    page = admin_client.get(ADD).content.decode()
+    page = admin_client.get(change_url(lms.consumer)).content.decode()
     assert "lti_provider.urls" in page
 
 

@@ -19,16 +19,19 @@ from lti_provider.models import (
     LtiConnectionEvent,
     LtiConsumer,
     LtiContext,
+    LtiDeployment,
     LtiKey,
     LtiLaunch,
+    LtiRegistration,
     LtiResourceLink,
     LtiUnknownSender,
     LtiUser,
     UnknownSender,
 )
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, FakePlatform
 from lti_provider.testing.lms import navigation
 from tests import rfc5849
+from tests.key_server import KeyServer
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -275,6 +278,106 @@ def test_unknown_keys_at_once_are_bounded(crowd, keys):
     # The minute may have ended meanwhile.
     minutes = len({sender.turn // 10 for sender in senders})
     assert sum(sender.count for sender in senders) <= 10 * (minutes + 1)
+
+
+# Deployments of LTI 1.3
+
+
+@pytest.fixture
+def platform() -> FakePlatform:
+    return FakePlatform.create("moodle", issuer="")
+
+
+def token_job(platform: FakePlatform, deployment_id: str = "", **changes: Any) -> dict[str, Any]:
+    """What a browser is about to post whose login was answered."""
+    known = platform.deployment.deployment_id
+    platform.deployment.deployment_id = deployment_id or known
+    browser = Client()
+    answer = platform.log_in(browser, platform.begin_login("/content/", **changes))
+    form = platform.authorize(answer["Location"])
+    platform.deployment.deployment_id = known
+    return {
+        "url": "/lti/launch/",
+        "form": urlencode(form),
+        "headers": HEADERS,
+        "requests": 1,
+        "cookies": {name: morsel.value for name, morsel in browser.cookies.items()},
+    }
+
+
+def entering(answers: Any) -> int:
+    return sum("/lti/enter/" in steps[0]["location"] for steps in answers)
+
+
+def test_first_launches_of_a_deployment_that_joins_at_once_make_one_row(crowd, platform):
+    LtiRegistration.objects.update(new_deployments="join", lti_consumer=platform.consumer)
+    answers = crowd.send([token_job(platform, "new") for _process in range(AT_ONCE)])
+    assert no_server_error(answers)
+    assert entering(answers) == AT_ONCE
+    joined = LtiDeployment.objects.get(deployment_id="new")
+    assert joined.lti_consumer == platform.consumer
+    assert joined.instance_guid == LtiConsumer.objects.get().instance_guid
+
+
+def test_one_that_waits_and_joins_at_once_belongs_to_one_consumer(crowd, platform):
+    crowd.send([token_job(platform, "new") for _process in range(AT_ONCE)])
+    LtiRegistration.objects.update(new_deployments="join", lti_consumer=platform.consumer)
+    answers = crowd.send([token_job(platform, "new") for _process in range(AT_ONCE)])
+    assert entering(answers) == AT_ONCE
+    assert LtiDeployment.objects.get(deployment_id="new").lti_consumer == platform.consumer
+
+
+def test_unknown_deployments_at_once_wait_once_and_are_bounded(crowd, platform):
+    answers = crowd.send([token_job(platform, "new") for _process in range(AT_ONCE)])
+    assert no_server_error(answers)
+    assert entering(answers) == 0
+    assert LtiDeployment.objects.waiting().get().deployment_id == "new"
+    for time in range(3):
+        crowd.send([token_job(platform, f"{time} {number}") for number in range(AT_ONCE)])
+    # Those that read before the others wrote may go beyond ten, once.
+    assert LtiDeployment.objects.waiting().count() < 10 + AT_ONCE
+
+
+def test_first_launches_of_two_installations_of_a_deployment_at_once_pin_one(crowd, platform):
+    LtiConsumer.objects.update(guid_policy="pin")
+    for guid in ("0", "1"):
+        platform.consumer.accept_installation(guid)
+    jobs = [token_job(platform, tool_platform={"guid": f"{n % 2}"}) for n in range(AT_ONCE)]
+    answers = crowd.send(jobs)
+    assert no_server_error(answers)
+    pinned = LtiDeployment.objects.get().instance_guid
+    accepted = LtiLaunch.objects.accepted()
+    assert {launch.message.installation.guid for launch in accepted} == {pinned}
+    assert accepted.count() == entering(answers) == AT_ONCE // 2
+
+
+def test_first_launches_of_two_issuers_at_once_make_one_lms(crowd, platform):
+    other = FakePlatform.create("canvas", issuer="")
+    LtiDeployment.objects.update(lti_consumer=platform.consumer)
+    LtiConsumer.objects.update(guid_policy="record")
+    both = (platform, other)
+    answers = crowd.send([token_job(both[number % 2]) for number in range(AT_ONCE)])
+    assert no_server_error(answers)
+    kept = LtiConsumer.objects.get(pk=platform.consumer.pk).issuer
+    accepted = LtiLaunch.objects.accepted().values_list("registration__issuer", flat=True)
+    assert set(accepted) == {kept}
+    assert len(accepted) == entering(answers) == AT_ONCE // 2
+
+
+def test_cold_launches_of_many_processes_fetch_the_keys_once(crowd):
+    platform = FakePlatform.create()
+    logins = [platform.log_in(Client(), platform.begin_login("/content/")) for _n in range(AT_ONCE)]
+    forms = [urlencode(platform.authorize(login["Location"])) for login in logins]
+    with KeyServer() as server:
+        server.body, server.pause = platform.key_set, 0.5
+        LtiRegistration.objects.update(jwks_uri=server.url, service_networks="127.0.0.0/8")
+        answers = crowd.send(
+            [{"url": "/lti/launch/", "form": form, "headers": HEADERS, "requests": 1}
+             for form in forms]
+        )  # fmt: skip
+    assert last_of(answers) == {303: AT_ONCE}
+    assert len(server.requests) == 1
+    assert LtiLaunch.objects.accepted().count() == AT_ONCE
 
 
 # Accounts that people connect

@@ -17,6 +17,7 @@ from lti_provider.egress import EgressError, Forbidden, is_public, request
 
 METHODS = get_args(egress.Method)
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+PUBLIC = "93.184.215.14"
 #: What comes in time on the busiest machine, and what tests of the deadline wait out.
 TIMEOUT = 60
 SHORT = 0.5
@@ -270,6 +271,43 @@ def test_a_listed_network_is_reached_and_no_other():
         assert send(server.port, host="127.0.0.2", networks=narrow).body == b"one"
         other = (ip_network("127.0.0.3/32"), ip_network("::/0"))
         assert refusal(server.port, host="127.0.0.2", networks=other).code == "address_not_public"
+
+
+@pytest.fixture
+def public_internet(monkeypatch):
+    """93.184.215.14 is lms.example, at the same ports of 127.0.0.1."""
+    connect = socket.socket.connect
+
+    def connect_here(self, address):
+        connect(self, ("127.0.0.1" if address[0] == PUBLIC else address[0], *address[1:]))
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn(PUBLIC))
+
+
+def test_plain_http_reaches_no_public_address_where_that_is_asked_for(public_internet):
+    with serve(answer()) as server:
+        assert send(server.port, host="lms.example").body == b"done"
+        error = refusal(server.port, host="lms.example", plain_to_networks_only=True)
+        assert isinstance(error, Forbidden)
+        assert (error.code, error.text) == ("not_https", "lms.example")
+        assert server.connections == 1
+        listed = (ip_network(f"{PUBLIC}/32"),)
+        given = {"host": "lms.example", "networks": listed, "plain_to_networks_only": True}
+        assert send(server.port, **given).body == b"done"
+
+
+def test_plain_http_passes_a_public_address_by(public_internet, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", answering_in_turn([PUBLIC, "127.0.0.2"]))
+    with serve(answer(b"listed"), "127.0.0.2") as listed:
+        given = {"host": "lms.example", "plain_to_networks_only": True}
+        assert send(listed.port, **given).body == b"listed"
+
+
+def test_https_reaches_public_addresses(public_internet, authority):
+    given = {"host": "lms.example", "networks": (), "plain_to_networks_only": True}
+    with serve_tls(authority.issue_cert("lms.example")) as (port, _names):
+        assert send(port, scheme="https", **given).body == b"secure"
 
 
 def test_a_literal_address_in_six(monkeypatch):

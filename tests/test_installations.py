@@ -17,7 +17,7 @@ from django.utils import timezone
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch
 from lti_provider.privacy import DataSubject
 from lti_provider.testing import FakeLms
-from tests.test_admin import change_url, form_of
+from tests.test_admin import change_url, form_of, new_form
 from tests.test_sql_counts import statements as statements_of
 
 pytestmark = pytest.mark.django_db
@@ -169,7 +169,7 @@ def test_a_consumer_accepts_its_own_only(admin_client, lms):
 
 
 def test_a_guid_can_be_typed_before_the_first_launch(admin_client):
-    form = {**form_of(admin_client.get(ADD)), "consumer_name": "Campus", "instance_guid": SITE_ID}
+    form = {**new_form(admin_client), "consumer_name": "Campus", "instance_guid": SITE_ID}
     assert admin_client.post(ADD, form).status_code == 302
     consumer = LtiConsumer.objects.get()
     installation = consumer.installations.get()

@@ -14,8 +14,8 @@ from lti_provider import signals
 from lti_provider.grades import deliver_due
 from lti_provider.lti11.outcomes import send_score
 from lti_provider.lti13 import keys
-from lti_provider.models import LtiResult
-from lti_provider.testing import FakeLms
+from lti_provider.models import LtiRegistration, LtiResult
+from lti_provider.testing import FakeLms, FakePlatform
 from tests.lms_service import always, envelope
 from tests.test_docs import PYTHON_BLOCKS, rows
 
@@ -153,6 +153,9 @@ def test_no_line_holds_a_secret_or_a_person(client, lms, gradebook, records, set
     secrets.append(key.private_key)
     keys.rotate_key()
     keys.retire_key(key)
+    platform = FakePlatform.create()
+    LtiRegistration.objects.update(jwks_uri="https://127.0.0.1/jwks")
+    platform.post(client, "/content/", sub="canary-user", name="Robin Canary")
 
     found = records()
     assert {record.event for record in found} == DOCUMENTED.keys() - OF_OUTAGES

@@ -15,7 +15,7 @@ from lti_provider.models import LtiConsumer, LtiContext, LtiLaunch, LtiResourceL
 from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.signals import connection_refused, launch_refused
 from lti_provider.testing import FakeLms
-from tests import rfc5849
+from tests import rfc5849, test_lti13_refusals
 
 FORM = "application/x-www-form-urlencoded"
 URL = "http://testserver/lti/launch/"
@@ -213,7 +213,9 @@ def test_every_refusal_is_tested_here():
 
     # No launch of this module meets an outage: test_outage.py.
     elsewhere = {"launch_refused", "connection_refused", "site_unavailable"}
-    assert ours - elsewhere == set(REFUSALS)
+    # test_login.py, test_lti13_attacks.py
+    elsewhere |= {"unknown_issuer", "unknown_client", "missing_client_id", "unknown_registration"}
+    assert ours - elsewhere == {*REFUSALS, *test_lti13_refusals.REFUSALS}
 
 
 def drawn(docstring):

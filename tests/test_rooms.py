@@ -13,11 +13,12 @@ PACKAGE = Path(__file__).parent.parent / "lti_provider"
 ROWS = (
     {"exceptions", "conf", "origins", "signals"},
     {"message", "products", "form"},
+    {"roles"},
     {"models", "egress"},  # tables ask no other host
     {"lti11", "lti13"},
     {"protocols"},
     {"sessions", "frames", "pages", "error_reports", "grades", "privacy"},
-    {"backends", "current_launch", "status"},
+    {"binding", "backends", "current_launch", "status", "registering"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class
     {"doctor"},

@@ -10,6 +10,8 @@ from django.utils import timezone
 from lti_provider.models import LtiConsumer, LtiLaunch, LtiResult, LtiUser
 from lti_provider.testing import FakeLms
 from lti_provider.testing.lms import navigation
+from lti_provider.testing.platform import FakePlatform
+from tests.answering import log_in
 
 pytestmark = pytest.mark.django_db
 
@@ -182,3 +184,18 @@ def test_the_consumer_is_written_before_the_rows_that_lock_it():
         assert updates
         assert max(updates) < min(inserts)
         LtiConsumer.objects.update(service_hosts="", secret_used_at=None)
+
+
+def test_a_launch_after_a_login_reads_one_row_and_writes_one(settings) -> None:
+    settings.LTI_PROVIDER_DEFAULT_TARGET = "/content/"
+    platform = FakePlatform.create("canvas")
+    platform.launch(Client())
+    login = log_in(platform)
+    token = login.token()
+
+    with CaptureQueriesContext(connection) as queries:
+        response = login.post(token)
+
+    assert response["Location"].startswith("/lti/enter/")
+    sent = [query["sql"] for query in queries if not query["sql"].startswith(TRANSACTIONS)]
+    assert [sql.split()[0] for sql in sent] == ["SELECT", "INSERT"]

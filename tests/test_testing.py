@@ -59,8 +59,10 @@ class FormReader(HTMLParser):
 
 def test_what_is_offered():
     assert set(lti_provider.testing.__all__) == {
+        "PLATFORM_PROFILES",
         "PROFILES",
         "FakeLms",
+        "FakePlatform",
         "LmsServer",
         "get_framed_session",
         "sign_launch",

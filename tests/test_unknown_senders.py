@@ -492,7 +492,8 @@ def test_the_doctor_mentions_the_newest(lms):
 
     assert examine() == []
     launch_minutely("older", "typo\x1b[31m")
-    text = "The newest key that no consumer has is “typo[U+001B][31m”, of 2 in all."
+    what = "consumer key that nobody here has"
+    text = f"The newest {what} is “typo[U+001B][31m”, of 2 senders in all."
     assert examine() == [("note", text)]
 
 

@@ -14,7 +14,7 @@ from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, QuerySet, Subquery, TextChoices
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
@@ -32,12 +32,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from lti_provider.admin.lookups import FilteredAdmin
-from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, get_setup_url
+from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, get_setup_url, list_registrations
 from lti_provider.admin.unknown_sender import UnknownSenders
+from lti_provider.admin.waiting import get_waiting
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
 from lti_provider.models.credentials import NOT_SPOKEN, generate_key, generate_secret
 from lti_provider.models.secret import SECRET_LENGTH, decrypt_all, validate_secret
+from lti_provider.products import PRODUCTS
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -75,9 +77,33 @@ class SecretInput(forms.PasswordInput):
         return {**super().get_context(name, value, attrs), "reveal_url": self.reveal_url}
 
 
+class Dialect(TextChoices):
+    """How an LMS is to launch."""
+
+    LTI13 = "1.3", _("LTI 1.3, also called LTI Advantage")
+    LTI11 = "1.1", _("LTI 1.1, with a key and a secret")
+
+
+def _list_products() -> list[tuple[str, Any]]:
+    return [("", _("Another one")), *((each.code, each.name) for each in PRODUCTS)]
+
+
 class LtiConsumerForm(ConsumerModelForm):
     """The form of a consumer: takes keys and secrets to the letter, shows no stored secret."""
 
+    product = forms.ChoiceField(
+        label=capfirst(LtiConsumer._meta.get_field("product").verbose_name),
+        help_text=LtiConsumer._meta.get_field("product").help_text,
+        choices=_list_products,
+        required=False,
+    )
+    dialect = forms.ChoiceField(
+        label=_("Launches by"),
+        choices=Dialect,
+        initial=Dialect.LTI13,
+        widget=forms.RadioSelect(),
+        help_text=_("Take LTI 1.3 if the LMS offers it. The other one can be set up later."),
+    )
     launch_url = forms.CharField(
         label=_("Launch URL"),
         required=False,
@@ -113,7 +139,10 @@ class LtiConsumerForm(ConsumerModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance._state.adding or "consumer_secret" not in self.fields:
+        if self.instance._state.adding:
+            return
+        self.fields.pop("dialect", None)
+        if "consumer_secret" not in self.fields:
             return
         self._stored_secret = self.instance.stored_secret
         field = self.fields["consumer_secret"]
@@ -147,6 +176,13 @@ class LtiConsumerForm(ConsumerModelForm):
         is_key_blank = self.data.get(self.add_prefix("consumer_key")) == ""
         kept = "" if is_key_blank or self.instance._state.adding else self.instance.stored_secret
         return self.cleaned_data["consumer_secret"] or kept
+
+    def clean(self) -> dict[str, Any] | None:
+        given = super().clean()
+        if self.cleaned_data.get("dialect") == Dialect.LTI13:
+            # The form had a key and a secret ready for the other choice.
+            self.cleaned_data |= {"consumer_key": None, "consumer_secret": ""}
+        return given
 
     def _get_validation_exclusions(self) -> set[str]:
         # A stored secret is not input: if its key is lost, other changes are still possible.
@@ -212,13 +248,14 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         "undelivered_grades",
     )
     list_filter = ("is_active", "require_user_account")
-    readonly_fields = ("undelivered_grades", "secrets")
+    readonly_fields = ("undelivered_grades", "secrets", "registrations")
     actions = ("deactivate",)
     search_fields = ("consumer_name", "consumer_key", "installations__guid")
     fieldsets = (
-        (None, {"fields": ("consumer_name", "is_active")}),
+        (None, {"fields": ("consumer_name", "product", "is_active")}),
+        (_("LTI 1.3"), {"fields": ("registrations",)}),
         (
-            _("To copy into the LMS"),
+            _("LTI 1.1: to copy into the LMS"),
             {"fields": ("launch_url", "consumer_key", "consumer_secret", "secrets", "expires_at")},
         ),
         (
@@ -252,11 +289,13 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: LtiConsumer | None = None) -> Any:
+        if obj is None:
+            return _arrange_new(request)
         fieldsets = super().get_fieldsets(request, obj)
-        # Before the first launch the guid is typed; then the list of installations has it.
-        hidden = {"secrets"} if obj is None else {"instance_guid"}
+        # It is typed before the first launch; then the list of installations has it.
+        hidden = {"instance_guid"}
         # Without the right to change, neither the secret nor what goes with it is shown.
-        if obj is not None and not self.has_change_permission(request, obj):
+        if not self.has_change_permission(request, obj):
             hidden |= {"consumer_secret", "launch_url"}
         return [
             (
@@ -279,7 +318,9 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         # Whoever wrote the link that was followed must not choose secrets or rights.
         asked = super().get_changeform_initial_data(request)
-        return {name: asked[name] for name in _FROM_ADDRESS & asked.keys()}
+        given = {name: asked[name] for name in _FROM_ADDRESS & asked.keys()}
+        # The second consumer of an LMS that has launched with a key.
+        return given | ({"dialect": Dialect.LTI11} if "instance_guid" in given else {})
 
     def get_form(
         self,
@@ -302,7 +343,7 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         if not change:
             obj.installations.update(accepted_by=cast("Any", request.user))
         key = obj.consumer_key or ""
-        if "consumer_key" in form.changed_data and not _PLAIN_KEY.fullmatch(key):
+        if key and "consumer_key" in form.changed_data and not _PLAIN_KEY.fullmatch(key):
             messages.warning(
                 request,
                 gettext(
@@ -364,6 +405,22 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         url = reverse("admin:lti_provider_ltiresult_changelist") + query
         return format_html('<a href="{}">{}</a>', url, count)
 
+    @admin.display(description=_("registrations"))
+    def registrations(self, consumer: LtiConsumer) -> SafeString:
+        """The registrations and deployments of the LMS, and where to set them up."""
+        lines = [
+            format_html(
+                '<a href="{}">{}</a>: {}',
+                reverse("admin:lti_provider_ltiregistration_change", args=[each.registration.pk]),
+                each.registration,
+                each.summary,
+            )
+            for each in list_registrations(consumer)
+        ]
+        url = get_setup_url(consumer)
+        lines.append(format_html('<a href="{}">{}</a>', url, gettext("Set up by LTI 1.3")))
+        return format_html_join("", "{}<br>", ((line,) for line in lines))
+
     def get_urls(self) -> list[URLPattern]:
         setup = ConsumerSetup(self)
         reveal = path(
@@ -384,8 +441,9 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
         is_popup = IS_POPUP_VAR in request.GET or not self.has_view_permission(request)
-        senders = {} if is_popup else UnknownSenders(self).get_context(request)
-        return super().changelist_view(request, {**senders, **(extra_context or {})})
+        told = {} if is_popup else UnknownSenders(self).get_context(request)
+        told |= {} if is_popup else get_waiting(request, self.admin_site)
+        return super().changelist_view(request, {**told, **(extra_context or {})})
 
     @admin.display(description=_("secrets in force"))
     def secrets(self, consumer: LtiConsumer) -> SafeString:
@@ -470,6 +528,46 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
             "problem": problem,
         }
         return TemplateResponse(request, "lti_provider/admin/secret.html", context)
+
+
+def _arrange_new(request: HttpRequest) -> list[Any]:
+    # Only what is needed; there is nothing to show of a consumer that does not exist yet.
+    closed = {"classes": ("collapse",)}
+    is_guid_given = "instance_guid" in request.GET
+    return [
+        (None, {"fields": ("consumer_name", "product", "dialect", "personal_data")}),
+        (
+            _("Key and secret of LTI 1.1"),
+            {
+                **closed,
+                "fields": ("consumer_key", "consumer_secret", "expires_at"),
+                "description": _("Made already. Change them if the LMS has its own."),
+            },
+        ),
+        (
+            _("People"),
+            {**closed, "fields": ("require_user_account", "account_match", "allow_staff")},
+        ),
+        (
+            _("Installation"),
+            {**({} if is_guid_given else closed), "fields": ("instance_guid", "guid_policy")},
+        ),
+        (
+            _("Limits"),
+            {
+                **closed,
+                "fields": (
+                    "is_active",
+                    "launch_targets",
+                    "frame_origins",
+                    "origin_check",
+                    "minimum_signature_method",
+                    "timestamp_window",
+                ),
+            },
+        ),
+        (_("Services"), {**closed, "fields": ("service_hosts", "service_networks")}),
+    ]
 
 
 def _describe_dependents(consumer: LtiConsumer) -> Iterator[str]:

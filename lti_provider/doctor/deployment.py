@@ -113,8 +113,10 @@ def _examine_consumer(consumer: LtiConsumer) -> Iterator[Finding]:
 
 def _examine_unknown_senders() -> Iterator[Finding]:
     if senders := list(LtiUnknownSender.objects.newest()):
-        text = f"The newest key that no consumer has is “{senders[0]}”, of {len(senders)} in all."
-        yield note("unknown_sender", text, "Compare it with the keys in lti_consumer list.")
+        newest, count = senders[0], len(senders)
+        what = str(newest.get_kind_display()).lower()
+        text = f"The newest {what} that nobody here has is “{newest}”, of {count} senders in all."
+        yield note("unknown_sender", text, "Compare it with what lti_consumer list and show write.")
 
 
 #: What is examined, in order.

@@ -11,8 +11,9 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.form import Pairs
 from lti_provider.lti11.form import LaunchForm
-from lti_provider.lti11.parameters import is_lti_name, is_selection, may_return_to
+from lti_provider.lti11.parameters import is_lti_name, is_selection
 from lti_provider.lti11.signing import sign_launch
+from lti_provider.message import may_return_to
 from lti_provider.models import LtiConsumer
 
 _NOTHING = json.dumps(

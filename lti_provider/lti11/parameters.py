@@ -18,7 +18,6 @@ from lti_provider.exceptions import (
 from lti_provider.form import Pairs
 from lti_provider.message import (
     IDENTIFIER_LENGTH,
-    RETURN_URL_LENGTH,
     Context,
     GradeService,
     Installation,
@@ -27,10 +26,13 @@ from lti_provider.message import (
     Presentation,
     ResourceLink,
     Role,
-    RoleNamespace,
+    complete_names,
+    is_unfilled,
+    may_return_to,
 )
 from lti_provider.models import LtiResult
 from lti_provider.origins import is_http_url
+from lti_provider.roles import parse_role
 
 # All of LTI 1; that of LTI 1.1 and 1.2 is still LTI-1p0, but some LMSs name their own.
 _VERSIONS = frozenset({"LTI-1p0", "LTI-1p1", "LTI-1p2"})
@@ -49,57 +51,7 @@ _PERSONAL_NAMES = frozenset({"user_image", "custom_canvas_user_login_id"})
 # Which LMS it is, and what it can do with a grade; other extensions may hold anything about a
 # person.
 _EXTENSIONS = re.compile(r"ext_(lms|outcome_\w+)")
-# `$Canvas.module.id`, `$Person.email.primary`: a variable that the LMS did not fill in.
-_UNRESOLVED = re.compile(r"\$[A-Za-z]\w*(\.\w+)+")
 _PIXELS = re.compile(r"[0-9]{1,5}")
-
-# Roles (LTI 1.1 appendix A).
-_URNS = {
-    RoleNamespace.CONTEXT: "urn:lti:role:ims/lis/",
-    RoleNamespace.INSTITUTION: "urn:lti:instrole:ims/lis/",
-    RoleNamespace.SYSTEM: "urn:lti:sysrole:ims/lis/",
-}
-_HANDLES = {
-    RoleNamespace.CONTEXT: (
-        "Learner",
-        "Instructor",
-        "ContentDeveloper",
-        "Member",
-        "Manager",
-        "Mentor",
-        "Administrator",
-        "TeachingAssistant",
-    ),
-    RoleNamespace.INSTITUTION: (
-        "Student",
-        "Faculty",
-        "Member",
-        "Learner",
-        "Instructor",
-        "Mentor",
-        "Staff",
-        "Alumni",
-        "ProspectiveStudent",
-        "Guest",
-        "Other",
-        "Administrator",
-        "Observer",
-    ),
-    RoleNamespace.SYSTEM: (
-        "SysAdmin",
-        "SysSupport",
-        "Creator",
-        "AccountAdmin",
-        "User",
-        "Administrator",
-        "None",
-    ),
-}
-_CANONICAL = {
-    (namespace, handle.lower()): handle
-    for namespace, handles in _HANDLES.items()
-    for handle in handles
-}
 
 _EMPTY_LINK = _(
     "The LMS sent resource_link_id, but empty, as D2L did in 2014: LTI requires it, and without it "
@@ -226,7 +178,7 @@ def read_message(pairs: Pairs) -> LaunchMessage:
         custom={
             name.removeprefix("custom_"): value
             for name, value in sent.items()
-            if name.startswith("custom_") and not _UNRESOLVED.fullmatch(value)
+            if name.startswith("custom_") and not is_unfilled(value)
         },
         grade_service=_read_grade_service(sent),
         extensions={
@@ -242,11 +194,6 @@ class _Sent(dict[str, str]):
         return ""
 
 
-def may_return_to(url: str) -> bool:
-    """Whether a person may be sent there: an absolute http(s) URL, and not too long."""
-    return len(url) <= RETURN_URL_LENGTH and is_http_url(url)
-
-
 def _read_return_url(sent: _Sent) -> str | None:
     url = sent["launch_presentation_return_url"]
     # Where content is selected, the LMS understands nothing but a signed selection.
@@ -254,17 +201,11 @@ def _read_return_url(sent: _Sent) -> str | None:
 
 
 def _read_person(sent: _Sent) -> Person:
-    full, given, family = (
-        " ".join(sent[f"lis_person_name_{part}"].split()) for part in ("full", "given", "family")
-    )
-    full = full or f"{given} {family}".strip()
-    if not given and not family:
-        given, _blank, family = full.partition(" ")
     return Person(
         user_id=sent["user_id"],
-        full_name=full,
-        given_name=given,
-        family_name=family,
+        **complete_names(
+            *(sent[f"lis_person_name_{part}"] for part in ("full", "given", "family"))
+        ),
         email=sent["lis_person_contact_email_primary"].strip(),
         sis_id=sent["lis_person_sourcedid"],
     )
@@ -273,24 +214,7 @@ def _read_person(sent: _Sent) -> Person:
 def _parse_roles(text: str) -> frozenset[Role]:
     # Entries with commas between them, in whatever case.
     entries = (entry.strip() for entry in text.split(","))
-    return frozenset(_parse_role(entry) for entry in entries if entry)
-
-
-def _parse_role(text: str) -> Role:
-    # An unknown one is kept and equals none of Role's constants.
-    for namespace, urn in _URNS.items():
-        if text[: len(urn)].lower() == urn:
-            return _build_role(namespace, text[len(urn) :])
-    bare = text.partition("/")[0].lower()
-    for namespace in _HANDLES:
-        if (namespace, bare) in _CANONICAL:
-            return _build_role(namespace, text)
-    return Role(RoleNamespace.UNKNOWN, text)
-
-
-def _build_role(namespace: RoleNamespace, path: str) -> Role:
-    name, _slash, sub_role = path.partition("/")
-    return Role(namespace, _CANONICAL.get((namespace, name.lower()), name), sub_role)
+    return frozenset(parse_role(entry) for entry in entries if entry)
 
 
 def _read_grade_service(sent: _Sent) -> GradeService | None:

@@ -13,12 +13,13 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
-from lti_provider.message import IDENTIFIER_LENGTH, LaunchMessage, PersonalData
+from lti_provider.message import IDENTIFIER_LENGTH, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.credentials import Lti11Credentials, Lti11CredentialsQuerySet
 from lti_provider.models.digest import DIGEST_LENGTH, DigestJoin, digest
 from lti_provider.models.installation import LtiInstallation
 from lti_provider.origins import get_host, is_path, normalize_origin
+from lti_provider.products import PRODUCTS, get_product
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -52,6 +53,16 @@ def validate_launch_targets(text: str) -> None:
                 code="invalid_path",
                 params={"text": line.strip()},
             )
+
+
+def validate_product(code: str) -> None:
+    """Refuse a product that is not known here, with those that are."""
+    if get_product(code) is None:
+        raise ValidationError(
+            _("“%(code)s” is not one of the products %(known)s."),
+            code="invalid_product",
+            params={"code": code, "known": ", ".join(each.code for each in PRODUCTS)},
+        )
 
 
 def validate_service_hosts(text: str) -> None:
@@ -174,7 +185,10 @@ class LtiConsumer(Lti11Credentials):
         max_length=16,
         choices=PersonalDataPolicy,
         default=PersonalDataPolicy.NONE,
-        help_text=_("Kept on accounts that launches created, never copied to other accounts."),
+        help_text=_(
+            "Kept on accounts that launches created, never copied to other accounts. Teachers see "
+            "on this site what is kept: with “Nothing”, random user names."
+        ),
     )
     frame_origins = models.TextField(
         _("frame origins"),
@@ -226,9 +240,16 @@ class LtiConsumer(Lti11Credentials):
     unsupported_operations = models.CharField(
         _("unsupported operations"), max_length=30, blank=True, editable=False
     )
+    product = models.CharField(
+        _("product"),
+        max_length=32,
+        blank=True,
+        validators=[validate_product],
+        help_text=_("The make of LMS. Its steps are shown first."),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
-    # That of its first LTI 1.3 registration; a deployment of a different issuer is a different LMS.
+    # That of the first launch by LTI 1.3: a different issuer is a different LMS.
     issuer = models.CharField(_("issuer"), max_length=IDENTIFIER_LENGTH, blank=True, editable=False)
 
     installation = DigestJoin(
@@ -409,20 +430,22 @@ class LtiConsumer(Lti11Credentials):
             self.unsupported_operations = f"{self.unsupported_operations} {operation}".strip()
             self.save(update_fields=["unsupported_operations"])
 
-    def is_foreign_origin(self, origin: str, message: LaunchMessage) -> bool:
+    def is_foreign_origin(self, origin: str, own: Collection[str]) -> bool:
         """Whether a launch's ``Origin`` header (RFC 6454) names a different site than this LMS.
 
-        A missing or ``null`` one names nobody. Without frame origins, the signed return URL's
-        origin is the LMS's; without that, nobody is known to be foreign.
+        A missing or ``null`` one names nobody. ``own`` is of ``get_frame_origins``; if that is
+        empty, nobody is known to be foreign.
         """
         if self.origin_check == self.OriginCheck.OFF or origin in ("", "null"):
             return False
-        own = self.get_frame_origins(message.return_origin)
         return bool(own) and origin.lower() not in own
 
-    def get_frame_origins(self, return_origin: str | None) -> tuple[str, ...]:
-        """The LMS's origins: the consumer's, else ``return_origin``, of the signed return URL."""
-        return self.frame_origin_list or ((return_origin,) if return_origin else ())
+    def get_frame_origins(self, *said: str | None) -> tuple[str, ...]:
+        """The LMS's origins: the consumer's, else those that a verified launch ``said``.
+
+        They are of the signed return URL and, in LTI 1.3, of the authorization endpoint.
+        """
+        return self.frame_origin_list or tuple(filter(None, dict.fromkeys(said)))
 
     def find_installation(self, guid: str) -> LtiInstallation | None:
         """The accepted installation ``guid``, to the letter, which may be blank.
@@ -454,9 +477,27 @@ class LtiConsumer(Lti11Credentials):
         self.refresh_from_db(fields=["instance_guid", "instance_guid_digest"])
         return bool(learned) or self.installations.filter(guid_digest=digest(guid)).exists()
 
+    def accepts_issuer(self, issuer: str) -> bool:
+        """Whether no different issuer has launched as this consumer: a consumer is one LMS."""
+        return self.issuer in ("", issuer)
+
+    def learn_issuer(self, issuer: str) -> bool:
+        """Keep the issuer that launched first; False if a different one did.
+
+        Of simultaneous first launches the first to be written wins.
+        """
+        if not self.issuer:
+            type(self).objects.filter(pk=self.pk, issuer="").update(issuer=issuer)
+            self.refresh_from_db(fields=["issuer"])
+        return self.accepts_issuer(issuer)
+
     def accept_installation(self, guid: str, accepted_by: AbstractBaseUser | None = None) -> None:
-        """Accept launches of one more installation, beside those that are accepted already."""
+        """Accept launches of one more installation, beside those that are accepted already.
+
+        Deployments of LTI 1.3 learn anew which of the accepted ones is theirs.
+        """
         self._add_installation(guid, accepted_by)
+        self.deployments.exclude(instance_guid=guid).update(instance_guid="")
         if not self.instance_guid:
             self._set_first_installation(guid)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lti_provider.conf import conf
 from lti_provider.exceptions import LaunchRefused
-from lti_provider.message import LaunchMessage, PersonalData
+from lti_provider.message import LaunchMessage, Person, PersonalData
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer
 from lti_provider.models.context import LtiContext, LtiResourceLink, digest_link
@@ -323,14 +324,30 @@ class LtiLaunch(models.Model):
         return self.message.presentation.return_url
 
     @property
+    def had_login(self) -> bool:
+        """Whether a login came before it and has bound it to its browser."""
+        return self.registration_id is not None
+
+    @property
+    def said_origins(self) -> tuple[str, ...]:
+        """The LMS's origins as far as the launch and its registration say them."""
+        said = [self.message.return_origin]
+        if self.registration is not None:
+            said.append(self.registration.authorization_origin)
+        return tuple(origin for origin in dict.fromkeys(said) if origin)
+
+    @property
     def frame_origins(self) -> tuple[str, ...]:
-        """Who may frame this launch's pages: the consumer's origins, else the return URL's."""
-        return self.lti_consumer.get_frame_origins(self.message.return_origin)
+        """Who may frame this launch's pages: the consumer's origins, else ``said_origins``."""
+        return self.lti_consumer.frame_origin_list or self.said_origins
 
 
 def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunch:
     consumer: LtiConsumer | None = refusal.consumer
     message: LaunchMessage = refusal.message or LaunchMessage()
+    if consumer is None:
+        # People of an LMS that nobody knows could not be found to have it erased.
+        message = replace(message, person=Person(), custom={})
     user_id = message.person.user_id or explanation.user_id
     # Whoever it names can have it erased, verified or not; of who is not named nothing is kept.
     user_digest = refusal.user_digest or (digest(user_id) if user_id else "")

@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import (
     MaxValueValidator,
     ProhibitNullCharactersValidator,
 )
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from lti_provider.message import IDENTIFIER_LENGTH
+from lti_provider.message import IDENTIFIER_LENGTH, make_storable
 from lti_provider.models import prepared
 from lti_provider.models.consumer import LtiConsumer, validate_service_networks
 from lti_provider.models.credentials import STAMP_INTERVAL
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
+from lti_provider.models.public_keys import KeySet, NotAKeySet, load_key_set, validate_key_set
+from lti_provider.models.unknown_sender import LtiUnknownSender, SenderKind, UnknownSender
 from lti_provider.origins import get_origin, is_http_url
+from lti_provider.products import is_shared_issuer
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 #: Seconds that a platform's clock may differ from ours, unless its registration says otherwise.
 CLOCK_LEEWAY = 60
 LONGEST_CLOCK_LEEWAY = 300
+#: How many deployments of one registration may wait; the one not seen for longest makes room.
+WAITING_KEPT = 50
+_WAITING_WRITES_A_MINUTE = 10
 _URL_LENGTH = 1000
 
 # What fetching the platform's keys writes, and nobody else: never written back from memory.
-_KEY_SET_FIELDS = frozenset(
-    {"fetched_jwks", "jwks_tried_at", "jwks_fetched_at", "jwks_expires_at", "jwks_error"}
-)
+_NO_KEY_SET = {
+    "fetched_jwks": "",
+    "jwks_tried_at": None,
+    "jwks_fetched_at": None,
+    "jwks_expires_at": None,
+    "jwks_error": "",
+}
+# Where keys are fetched, and how: what came from elsewhere, or did not come, does not count then.
+_KEY_SET_SOURCE = frozenset({"jwks_uri", "service_networks"})
+#: Between two attempts to fetch the keys of a registration, on all processes.
+KEY_FETCH_INTERVAL = timedelta(minutes=1)
+# An attempt that takes longer has ended with its process.
+_LONGEST_KEY_FETCH = timedelta(seconds=10)
+
+#: Why keys were not fetched, by code; ``status_404`` and its like are not listed.
+KEY_SET_PROBLEMS: dict[str, Any] = {
+    "timeout": _("The LMS did not answer in time."),
+    "unreachable": _("The LMS could not be reached."),
+    "unknown_host": _("The host name {host} could not be found."),
+    "certificate": _("The certificate is not valid for {host}."),
+    "address_not_public": _(
+        "{host} is not at a public address: list its network on the registration if it is yours."
+    ),
+    "not_https": _(
+        "Keys are fetched by https, and by plain http only from networks that are listed on the "
+        "registration."
+    ),
+    "host_not_known": _("The key set URL is not an http or https address."),
+    "too_large": _("The answer was too large."),
+    "not_a_key_set": _("The answer was not a key set."),
+}
+
+
+def describe_key_set_problem(code: str, host: str) -> str:
+    """The problem of ``jwks_error`` in words; empty for none."""
+    status = code.removeprefix("status_")
+    if status == code:
+        return str(KEY_SET_PROBLEMS.get(code, code)).format(host=host)
+    if status.startswith("3"):
+        text = _("It has moved (HTTP status {status}); redirects are not followed.")
+    else:
+        text = _("The LMS answered with HTTP status {status}.")
+    return str(text).format(status=status)
 
 
 def validate_endpoint(text: str) -> None:
@@ -59,9 +111,20 @@ class LtiRegistrationQuerySet(PrimaryQuerySet["LtiRegistration"]):
         found = digest(issuer, client_id)
         return prepared.find_one(self, "registration_digest", found, ())
 
+    def of_consumer(self, consumer: LtiConsumer) -> LtiRegistrationQuerySet:
+        """Those that the consumer has deployments of, and those whose deployments are to be its."""
+        own = self.filter(deployments__lti_consumer=consumer).order_by().values("pk")
+        return self.filter(models.Q(pk__in=own) | models.Q(lti_consumer=consumer)).order_by("pk")
+
     def of_issuer(self, issuer: str) -> LtiRegistrationQuerySet:
         """All registrations with exactly this issuer."""
         return self.filter(issuer_digest=digest(issuer))
+
+    def update(self, **kwargs: Any) -> int:
+        """Update; keys that were fetched from elsewhere are forgotten."""
+        if not _KEY_SET_SOURCE.isdisjoint(kwargs):
+            kwargs = _NO_KEY_SET | kwargs
+        return super().update(**kwargs)
 
 
 class LtiRegistration(models.Model):
@@ -130,7 +193,7 @@ class LtiRegistration(models.Model):
         blank=True,
         related_name="+",
         verbose_name=_("LTI consumer"),
-        help_text=_("Whom new deployments join."),
+        help_text=_("Whose registration this is. If new deployments join, they join this one."),
     )
     service_networks = models.TextField(
         _("service networks"),
@@ -177,14 +240,31 @@ class LtiRegistration(models.Model):
         """Save, with the digests that issuer and client id are found by."""
         self.issuer_digest = digest(self.issuer)
         self.registration_digest = digest(self.issuer, self.client_id)
-        if not self._state.adding and kwargs.get("update_fields") is None:
-            names = {field.name for field in self._meta.concrete_fields if not field.primary_key}
-            kwargs["update_fields"] = names - _KEY_SET_FIELDS
+        if not self._state.adding:
+            kwargs["update_fields"] = self._list_saved_fields(kwargs.get("update_fields"))
         super().save(*args, **kwargs)
+        senders = LtiUnknownSender.objects.using(self._state.db)
+        senders.forget(UnknownSender(kind=SenderKind.ISSUER, text=self.issuer))
+        senders.forget(UnknownSender(kind=SenderKind.CLIENT, text=self.client_id))
+
+    def _list_saved_fields(self, wanted: Collection[str] | None) -> set[str]:
+        every = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+        names = every - _NO_KEY_SET.keys() if wanted is None else set(wanted)
+        if _KEY_SET_SOURCE & names and self._has_moved():
+            vars(self).update(_NO_KEY_SET)
+            names |= _NO_KEY_SET.keys()
+        return names
+
+    def _has_moved(self) -> bool:
+        source = sorted(_KEY_SET_SOURCE)
+        stored = type(self).objects.filter(pk=self.pk).values(*source).first()
+        return bool(stored != {name: getattr(self, name) for name in source})
 
     def clean(self) -> None:
-        """Refuse a pair that a different registration has, and one that has no keys."""
+        """Refuse a pair that a different registration has, one without keys, and unsafe joining."""
         super().clean()
+        self._check_joining()
+        self._check_issuer()
         self.service_networks = "\n".join(dict.fromkeys(self.service_networks.split()))
         taken = LtiRegistration.objects.with_client(self.issuer, self.client_id)
         if taken is not None and taken.pk != self.pk:
@@ -192,10 +272,45 @@ class LtiRegistration(models.Model):
                 {"client_id": _("Another registration has this issuer and client id.")},
                 code="unique",
             )
+        self._check_keys()
+
+    def _check_keys(self) -> None:
         if not self.jwks_uri and not self.jwks:
             raise ValidationError(
                 {"jwks_uri": _("Enter the key set URL, or the key set itself.")}, code="required"
             )
+        if self.jwks:
+            try:
+                validate_key_set(self.jwks)
+            except NotAKeySet as error:
+                invalid = ValidationError(error.text, code="invalid_key_set")
+                raise ValidationError({"jwks": invalid}) from None
+
+    def _check_joining(self) -> None:
+        if self.new_deployments != self.NewDeployments.JOIN:
+            return
+        if is_shared_issuer(self.issuer):
+            text = _("One client id of this issuer serves all schools: new deployments must wait.")
+            raise ValidationError({"new_deployments": text}, code="shared_issuer")
+        if self.lti_consumer is None:
+            text = _("Choose the LTI consumer that new deployments join.")
+            raise ValidationError({"lti_consumer": text}, code="required")
+        if not self.lti_consumer.accepts_issuer(self.issuer):
+            raise ValidationError({"lti_consumer": describe_other_issuer(self.lti_consumer)})
+
+    def _check_issuer(self) -> None:
+        if self._state.adding:
+            return
+        consumers = LtiConsumer.objects.filter(deployments__registration=self).distinct()
+        for consumer in consumers:
+            if not consumer.accepts_issuer(self.issuer):
+                raise ValidationError({"issuer": describe_other_issuer(consumer)})
+
+    @property
+    def joined_consumer(self) -> LtiConsumer | None:
+        """Whom a deployment that nobody knows joins; None: it waits for an administrator."""
+        joins = self.new_deployments == self.NewDeployments.JOIN
+        return self.lti_consumer if joins and not is_shared_issuer(self.issuer) else None
 
     @property
     def service_network_list(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -207,6 +322,88 @@ class LtiRegistration(models.Model):
         """Origin (RFC 6454) of the authorization endpoint, whose pages post the launches."""
         return get_origin(self.authorization_endpoint)
 
+    def get_key_set(self) -> KeySet:
+        """The LMS's keys, as far as they are known here."""
+        return load_key_set(self.fetched_jwks if self.jwks_uri else self.jwks)
+
+    @property
+    def are_keys_fresh(self) -> bool:
+        """Whether the LMS need not be asked for its keys."""
+        expires = self.jwks_expires_at
+        return not self.jwks_uri or (expires is not None and timezone.now() < expires)
+
+    @property
+    def is_key_fetch_running(self) -> bool:
+        """Whether a process asks the LMS for its keys right now."""
+        tried = self.jwks_tried_at
+        has_ended = tried == self.jwks_fetched_at or bool(self.jwks_error)
+        return not has_ended and _is_within(_LONGEST_KEY_FETCH, tried)
+
+    @property
+    def has_key_fetch_failed(self) -> bool:
+        """Whether the last attempt to fetch the LMS's keys brought none."""
+        return self.jwks_fetched_at is None or self.jwks_fetched_at != self.jwks_tried_at
+
+    @property
+    def key_set_problem(self) -> str:
+        """Why the last attempt to fetch the LMS's keys failed, in words; empty if it did not."""
+        host = urlsplit(self.jwks_uri).hostname or ""
+        return describe_key_set_problem(self.jwks_error, host)
+
+    def begin_key_fetch(self) -> bool:
+        """Whether the caller has to fetch the LMS's keys now: one process does, once a minute.
+
+        If it is a different process, what that one has stored so far is read.
+        """
+        if _is_within(KEY_FETCH_INTERVAL, self.jwks_tried_at):
+            return False
+        unchanged = type(self).objects.filter(
+            pk=self.pk, jwks_tried_at=self.jwks_tried_at, jwks_uri=self.jwks_uri
+        )
+        begun = {"jwks_tried_at": timezone.now(), "jwks_error": ""}
+        if not unchanged.update(**begun):
+            self.read_key_set()
+            return False
+        vars(self).update(begun)
+        return True
+
+    def end_key_fetch(self, jwks: str, keep_for: timedelta) -> None:
+        """Store the keys that were fetched."""
+        tried_at = cast("datetime", self.jwks_tried_at)
+        self._store_key_fetch(
+            fetched_jwks=jwks, jwks_fetched_at=tried_at, jwks_expires_at=tried_at + keep_for
+        )
+
+    def fail_key_fetch(self, code: str) -> None:
+        """Store why no keys were fetched; those that are known stay."""
+        self._store_key_fetch(jwks_error=code)
+
+    def _store_key_fetch(self, **fields: Any) -> None:
+        # Of an attempt that counts no more if the registration has changed since.
+        attempt = type(self).objects.filter(pk=self.pk, jwks_tried_at=self.jwks_tried_at)
+        if attempt.update(**fields):
+            vars(self).update(fields)
+        else:
+            self.read_key_set()
+
+    def read_key_set(self) -> None:
+        """Read what processes have fetched since this registration was read."""
+        stored = type(self).objects.filter(pk=self.pk).values(*_NO_KEY_SET).first()
+        vars(self).update(stored or _NO_KEY_SET)
+
+
+def _is_within(interval: timedelta, moment: datetime | None) -> bool:
+    # Of a clock that has been ahead, nothing is waited for.
+    return moment is not None and abs(timezone.now() - moment) < interval
+
+
+def describe_other_issuer(consumer: LtiConsumer) -> Any:
+    """Why a deployment of a different issuer cannot belong to the consumer."""
+    text = _("“%(name)s” has launched as %(issuer)s: a different issuer is a different LMS.")
+    return ValidationError(
+        text, code="other_issuer", params={"name": consumer, "issuer": consumer.issuer}
+    )
+
 
 class LtiDeploymentQuerySet(PrimaryQuerySet["LtiDeployment"]):
     def with_id(self, registration_pk: int, deployment_id: str) -> LtiDeployment | None:
@@ -214,6 +411,50 @@ class LtiDeploymentQuerySet(PrimaryQuerySet["LtiDeployment"]):
         found = digest(str(registration_pk), deployment_id)
         related = ("registration", "lti_consumer", "lti_consumer__installation")
         return prepared.find_one(self, "deployment_digest", found, related)
+
+    def waiting(self) -> LtiDeploymentQuerySet:
+        """Those that wait for an administrator, the last seen first."""
+        newest = models.F("last_seen_at").desc(nulls_last=True)
+        return self.filter(lti_consumer=None, is_active=True).order_by(newest, "-pk")
+
+    def record_waiting(self, deployment: LtiDeployment) -> None:
+        """Note what a refused launch said of a deployment that waits, or is to wait from now on.
+
+        Of each registration the newest 50 are kept, and ten a minute are written. One that has a
+        consumer, or that an administrator refused, stays as it is.
+        """
+        now, waiting = timezone.now(), self.waiting().filter(registration=deployment.registration)
+        known = list(waiting.values_list("pk", "last_seen_at"))
+        since = now - timedelta(minutes=1)
+        recent = [pk for pk, at in known if at is not None and at > since]
+        if len(recent) >= _WAITING_WRITES_A_MINUTE:
+            return
+        stored = self.filter(deployment_digest=deployment.digest).first()
+        if stored is None:
+            self._add_waiting(deployment.description, now)
+            oldest = [pk for pk, _at in known[WAITING_KEPT - 1 :]]
+            self.filter(pk__in=oldest, lti_consumer=None, is_active=True).delete()
+        elif stored.is_waiting and stored.pk not in recent:
+            said = {name: deployment.description[name] for name in _SAID}
+            said |= {"first_seen_at": stored.first_seen_at or now, "last_seen_at": now}
+            self.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(**said)
+
+    def _add_waiting(self, description: dict[str, Any], now: datetime) -> None:
+        try:
+            # Its failure must not end a transaction of the request.
+            with transaction.atomic(using=self.db):
+                self.create(**description, first_seen_at=now, last_seen_at=now)
+        except IntegrityError:
+            # A simultaneous launch wrote it.
+            return
+
+    def purge(self, before: datetime) -> int:
+        """Delete those that wait and were last seen before ``before``."""
+        return self.filter(lti_consumer=None, is_active=True, last_seen_at__lt=before).delete()[0]
+
+
+# What a launch says of its deployment, beside its id.
+_SAID = ("instance_guid", "installation_name", "product")
 
 
 class LtiDeployment(models.Model):
@@ -227,6 +468,7 @@ class LtiDeployment(models.Model):
         LtiRegistration,
         on_delete=models.CASCADE,
         related_name="deployments",
+        db_index=False,
         verbose_name=_("registration"),
     )
     deployment_id = models.CharField(
@@ -269,16 +511,113 @@ class LtiDeployment(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("deployment_digest",), name="lti_deployment"),
         )
+        indexes = (
+            models.Index(
+                fields=("registration", "lti_consumer", "last_seen_at"),
+                name="lti_deployment_log",
+            ),
+        )
 
     def __str__(self) -> str:
         return self.deployment_id
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, with the digest that the deployment id is found by."""
-        self.deployment_digest = digest(str(self.registration_id), self.deployment_id)
+        self.deployment_digest = self.digest
         if (fields := kwargs.get("update_fields")) is not None and "deployment_id" in fields:
             kwargs["update_fields"] = {*fields, "deployment_digest"}
         super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse an id that the registration has already, and a consumer of a different issuer."""
+        super().clean()
+        if not hasattr(self, "registration"):
+            return
+        same = LtiDeployment.objects.filter(deployment_digest=self.digest).exclude(pk=self.pk)
+        if same.exists():
+            text = _("This registration has a deployment with this id.")
+            raise ValidationError({"deployment_id": text}, code="unique")
+        if self.lti_consumer and not self.lti_consumer.accepts_issuer(self.registration.issuer):
+            raise ValidationError({"lti_consumer": describe_other_issuer(self.lti_consumer)})
+
+    @property
+    def digest(self) -> str:
+        """What finds it: registration and deployment id, to the letter."""
+        return digest(str(self.registration_id), self.deployment_id)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an administrator has to say to which consumer it belongs."""
+        return self.lti_consumer_id is None and self.is_active
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a launch said of it: names are cut and lose what databases do not take."""
+        return {
+            "registration_id": self.registration_id,
+            "deployment_id": self.deployment_id,
+            "instance_guid": self.instance_guid,
+            "installation_name": make_storable(self.installation_name)[:IDENTIFIER_LENGTH],
+            "product": make_storable(self.product)[:IDENTIFIER_LENGTH],
+        }
+
+    def join(self, consumer: LtiConsumer, guid: str) -> bool:
+        """Let it belong to ``consumer`` from now on; False if an administrator said otherwise.
+
+        ``guid`` is the installation that launched.
+
+        Of simultaneous first launches one makes the row, and the others find it.
+        """
+        rows, said = type(self).objects, {**self.description, "instance_guid": guid}
+        stored, _created = rows.get_or_create(
+            deployment_digest=self.digest, defaults={**said, "lti_consumer": consumer}
+        )
+        if stored.is_waiting:
+            rows.filter(pk=stored.pk, lti_consumer=None, is_active=True).update(
+                lti_consumer=consumer, instance_guid=guid
+            )
+        self.pk, self._state.adding, self._state.db = stored.pk, False, stored._state.db
+        self.refresh_from_db()
+        return self.is_active and self.lti_consumer_id == consumer.pk
+
+    def assign(self, consumer: LtiConsumer, by: AbstractBaseUser | None = None) -> None:
+        """Let one that waits belong to ``consumer``, and accept the installation that it named.
+
+        Raises ValidationError if the consumer's LMS is a different one, or if somebody decided
+        meanwhile.
+        """
+        with transaction.atomic(using=type(self).objects.db):
+            waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
+            if not waiting.update(lti_consumer=consumer):
+                raise ValidationError(_("Somebody decided about this deployment meanwhile."))
+            issuer = self.registration.issuer
+            # A launch that waited was signed in the name of this issuer.
+            is_seen = self.last_seen_at is not None
+            if not (consumer.learn_issuer(issuer) if is_seen else consumer.accepts_issuer(issuer)):
+                raise describe_other_issuer(consumer)
+            if self.instance_guid and consumer.find_installation(self.instance_guid) is None:
+                consumer.accept_installation(self.instance_guid, by)
+        self.lti_consumer = consumer
+
+    def refuse(self) -> bool:
+        """Refuse one that waits, now and later; False if somebody decided meanwhile."""
+        waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
+        return bool(waiting.update(is_active=False))
+
+    def accepts_installation(self, guid: str) -> bool:
+        """Whether no different installation has launched by this deployment."""
+        return self.instance_guid in ("", guid)
+
+    def learn_installation(self, guid: str) -> bool:
+        """Pin the installation that launched first; False if a different one did.
+
+        Of simultaneous first launches the first to be written wins.
+        """
+        if guid and not self.instance_guid:
+            unknown = type(self).objects.filter(pk=self.pk, instance_guid="")
+            unknown.update(instance_guid=guid)
+            self.refresh_from_db(fields=["instance_guid"])
+        return self.accepts_installation(guid)
 
     def record_seen(self) -> None:
         """Record an accepted launch, once in an hour at most."""

@@ -12,6 +12,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from lti_provider.message import make_storable
 from lti_provider.models.digest import DIGEST_LENGTH, digest
 from lti_provider.models.primary import PrimaryQuerySet
 
@@ -41,7 +42,7 @@ class UnknownSender:
     @property
     def storable_text(self) -> str:
         """The text, less what databases do not take: NUL and lone surrogates."""
-        return self.text.replace("\0", "\ufffd").encode(errors="replace").decode()
+        return make_storable(self.text)
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,17 @@
 
 from lti_provider.lti11 import sign_launch
 from lti_provider.testing.lms import FakeLms, get_framed_session
+from lti_provider.testing.platform import FakePlatform
+from lti_provider.testing.platform_profiles import PLATFORM_PROFILES
 from lti_provider.testing.profiles import PROFILES
 from lti_provider.testing.server import LmsServer
 
-__all__ = ["PROFILES", "FakeLms", "LmsServer", "get_framed_session", "sign_launch"]
+__all__ = [
+    "PLATFORM_PROFILES",
+    "PROFILES",
+    "FakeLms",
+    "FakePlatform",
+    "LmsServer",
+    "get_framed_session",
+    "sign_launch",
+]

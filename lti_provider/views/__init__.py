@@ -12,6 +12,7 @@ from lti_provider.views.grade import GradeView
 from lti_provider.views.health import HealthView
 from lti_provider.views.jwks import JwksView
 from lti_provider.views.launch import LaunchView
+from lti_provider.views.login import LoginView
 from lti_provider.views.sign_out import SignOutView
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "HealthView",
     "JwksView",
     "LaunchView",
+    "LoginView",
     "NewWindowView",
     "SignOutView",
 ]

@@ -13,13 +13,13 @@ from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils import translation
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
 from django.utils.text import format_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from lti_provider import frames, sessions
+from lti_provider import binding, frames, sessions
 from lti_provider.backends import get_lti_backend
 from lti_provider.exceptions import (
     ConnectionDeclined,
@@ -33,10 +33,8 @@ from lti_provider.products import get_email_setting
 from lti_provider.signals import user_connected
 from lti_provider.views.attempt import answer_outages
 from lti_provider.views.decorated import DecoratedView, non_atomic_requests
-from lti_provider.views.handle import HandleView, check_origin
+from lti_provider.views.handle import HandleView, check_own_page, get_page_secret, list_proof
 from lti_provider.views.refusal import SeeOther, refuse
-
-_SALT = "lti_provider.views.account"
 
 
 def ask_to_sign_in(
@@ -57,7 +55,8 @@ def ask_to_sign_in(
         "start_url": reverse("lti_provider:account_start", args=[handle]),
         "state_url": reverse("lti_provider:account_state", args=[handle]),
         "enter_url": request.path,
-        "secret": _get_poll_secret(handle),
+        "secret": get_page_secret(handle),
+        "pairs": list_proof(handle),
     }
     with translation.override(launch.locale or translation.get_language()):
         return render_page(
@@ -82,23 +81,19 @@ def _redirect_to_confirmation(
 ) -> HttpResponseBase:
     path = reverse("lti_provider:account", args=[handle])
     response = SeeOther(f"{path}?framed=1" if framed else path)
-    frames.bind_handle_top_level(request, response, handle, path)
+    binding.bind_handle_top_level(request, response, handle, path)
     return response
 
 
-def _get_poll_secret(handle: str) -> str:
-    return salted_hmac(_SALT, handle, algorithm="sha256").hexdigest()
-
-
 class AccountStartView(HandleView):
-    """Leads from the page in the frame to the site's sign-in; ``Origin`` proves that page."""
+    """Leads from the page in the frame, and from no other page, to the site's sign-in."""
 
     http_method_names = ["post"]
     decorators = (csrf_exempt, *HandleView.decorators)
 
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Bind the handle to this browser and go to the confirmation, which asks to sign in."""
-        check_origin(request)
+        check_own_page(request, launch, handle)
         launch.record_connection_refusal("")
         return _redirect_to_confirmation(request, handle, framed=bool(request.POST.get("framed")))
 
@@ -141,14 +136,14 @@ class AccountView(AccessMixin, HandleView):
 
     def answer_used(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """A reload, after the course's frame has gone on, says again how it ended."""
-        if _is_for_frame(request) and frames.is_bound_top_level(request, handle):
+        if _is_for_frame(request) and binding.is_bound_top_level(request, handle):
             return self._render_page("connected", request, launch)
         return super().answer_used(request, launch, handle)
 
     def _find_other_answer(
         self, request: HttpRequest, launch: LtiLaunch, handle: str
     ) -> HttpResponseBase | None:
-        if not frames.is_bound_top_level(request, handle):
+        if not binding.is_bound_top_level(request, handle):
             raise OtherBrowser
         if not launch.needs_account:
             return self._answer_connected(request, launch, handle)
@@ -232,7 +227,7 @@ class AccountStateView(DecoratedView):
         """JSON with ``state``: ``waiting``, ``connected``, ``declined`` or ``ended``."""
         given = request.headers.get("X-Lti-Secret", "")
         launch = LtiLaunch.objects.with_handle(handle)
-        if launch is None or not constant_time_compare(given, _get_poll_secret(handle)):
+        if launch is None or not constant_time_compare(given, get_page_secret(handle)):
             return JsonResponse({"state": "ended"}, status=404)
         return JsonResponse({"state": _get_state(launch)})
 

@@ -18,7 +18,7 @@ from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from lti_provider import frames, sessions
+from lti_provider import binding, frames, sessions
 from lti_provider.exceptions import (
     LaunchUsed,
     OtherBrowser,
@@ -30,7 +30,7 @@ from lti_provider.pages import render_page
 from lti_provider.signals import user_launched
 from lti_provider.views.account import ask_to_sign_in
 from lti_provider.views.attempt import undo_if_it_fails
-from lti_provider.views.handle import HandleView, check_origin
+from lti_provider.views.handle import HandleView, check_own_page, list_proof
 from lti_provider.views.refusal import SeeOther
 
 logger = logging.getLogger("lti_provider")
@@ -47,38 +47,58 @@ class EnterView(HandleView):
         framed = self._is_framed(request, handle)
         if framed and not launch.frame_origins:
             raise UnknownFrameOrigin
-        if not frames.is_bound(request, handle):
-            if not framed or frames.FrameMarker.read(request) is not None:
-                raise OtherBrowser
-            return self._offer_new_window(launch, handle)
+        if not binding.is_bound(request, handle):
+            return self._answer_unbound(request, launch, handle, framed=framed)
+        question = self._find_question(request, launch, handle, framed=framed)
+        if question is None:
+            return self._enter(request, launch, handle, framed=framed)
+        binding.keep_bound(request, question, handle, request.path)
+        return question
+
+    def _answer_unbound(
+        self, request: HttpRequest, launch: LtiLaunch, handle: str, *, framed: bool
+    ) -> HttpResponseBase:
+        # Where a login came before, it has found out whether the frame keeps cookies; who comes
+        # without its cookie now may have been sent here by anybody.
+        if framed and launch.had_login:
+            raise OtherBrowser.in_frame()
+        if not framed or frames.FrameMarker.read(request) is not None:
+            raise OtherBrowser
+        return self._offer_new_window(launch, handle)
+
+    def _find_question(
+        self, request: HttpRequest, launch: LtiLaunch, handle: str, *, framed: bool
+    ) -> HttpResponseBase | None:
         if framed and frames.is_of_other_frame(request, launch):
             return self._offer_new_window(launch, handle)
         if launch.needs_account:
             return ask_to_sign_in(request, launch, handle, framed=framed)
-        if is_somebody_else(request, launch, framed=framed):
-            # The question must not be framed, so a frame goes on to where it can be asked.
-            if framed:
-                return self._offer_new_window(launch, handle)
-            return self._ask_to_replace_session(request, launch)
-        return self._enter(request, launch, framed=framed)
+        if not is_somebody_else(request, launch, framed=framed):
+            return None
+        # The question must not be framed, so a frame goes on to where it can be asked.
+        if framed:
+            return self._offer_new_window(launch, handle)
+        return self._ask_to_replace_session(request, launch)
 
     @method_decorator(csrf_protect)
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Sign in, in place of somebody else: the person was asked and agreed."""
-        if not frames.is_bound(request, handle):
+        if not binding.is_bound(request, handle):
             raise OtherBrowser
-        return self._enter(request, launch, framed=self._is_framed(request, handle))
+        return self._enter(request, launch, handle, framed=self._is_framed(request, handle))
 
-    def _enter(self, request: HttpRequest, launch: LtiLaunch, *, framed: bool) -> HttpResponseBase:
+    def _enter(
+        self, request: HttpRequest, launch: LtiLaunch, handle: str, *, framed: bool
+    ) -> HttpResponseBase:
         with undo_if_it_fails(request), commit(router.db_for_write(LtiLaunch)):
             response = enter(request, launch, framed=framed)
         log_launch(launch)
-        frames.unbind_handle(request, response, request.path)
+        binding.unbind_handle(request, response, handle, request.path)
         return response
 
     def _is_framed(self, request: HttpRequest, handle: str) -> bool:
         if frames.may_be_framed(request) and frames.may_be_top_level(request):
-            return not frames.is_bound_top_level(request, handle)
+            return not binding.is_bound_top_level(request, handle)
         return frames.may_be_framed(request)
 
     def _offer_new_window(self, launch: LtiLaunch, handle: str) -> HttpResponse:
@@ -86,7 +106,7 @@ class EnterView(HandleView):
         with translation.override(launch.locale or translation.get_language()):
             return render_page(
                 "new_window",
-                {"action": action, "launch": launch},
+                {"action": action, "pairs": list_proof(handle), "launch": launch},
                 script="ask_for_full_window" if _supports_full_window(launch) else None,
                 frame_ancestors=("'self'", *launch.frame_origins),
             )
@@ -206,7 +226,7 @@ def _supports_full_window(launch: LtiLaunch) -> bool:
 class NewWindowView(HandleView):
     """Takes a launch from a frame whose browser keeps no cookies to a window of its own.
 
-    Without cookies there is no CSRF token; the ``Origin`` proves that our own page was clicked.
+    Without cookies there is no CSRF token; ``check_own_page`` does what that would do.
     """
 
     http_method_names = ["post"]
@@ -214,8 +234,8 @@ class NewWindowView(HandleView):
 
     def post(self, request: HttpRequest, launch: LtiLaunch, handle: str) -> HttpResponseBase:
         """Bind the handle to this window's browser."""
-        check_origin(request)
+        check_own_page(request, launch, handle)
         path = reverse("lti_provider:enter", args=[handle])
         response = SeeOther(path)
-        frames.bind_handle_top_level(request, response, handle, path)
+        binding.bind_handle_top_level(request, response, handle, path)
         return response

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 
@@ -19,10 +20,14 @@ from lti_provider.exceptions import (
     LaunchUsed,
     UnknownHandle,
 )
+from lti_provider.form import Pairs
 from lti_provider.models import LtiLaunch
 from lti_provider.views.attempt import answer_outages
 from lti_provider.views.decorated import DecoratedView, Decorators, R, non_atomic_requests
 from lti_provider.views.refusal import refuse
+
+_SALT = "lti_provider.views.handle"
+_PROOF = "lti_proof"
 
 
 class HandleView(DecoratedView):
@@ -74,10 +79,25 @@ class HandleView(DecoratedView):
         return refusal
 
 
-def check_origin(request: HttpRequest) -> None:
-    """Admit only POSTs of our own pages, where a browser without cookies has no CSRF token.
+def check_own_page(request: HttpRequest, launch: LtiLaunch, handle: str) -> None:
+    """Admit only POSTs of our own page, where a browser without cookies has no CSRF token.
 
+    Where a login has bound a launch to its browser, only that browser was shown this page, with the
+    launch's secret in it: a form of ours that somebody else made post here does not have it.
     Raises ForeignOrigin.
     """
     if request.headers.get("Origin") != f"{request.scheme}://{request.get_host()}":
         raise ForeignOrigin
+    given = request.POST.get(_PROOF, "")
+    if launch.had_login and not constant_time_compare(given, get_page_secret(handle)):
+        raise ForeignOrigin
+
+
+def list_proof(handle: str) -> Pairs:
+    """What the form of a page about a launch posts, for ``check_own_page``."""
+    return ((_PROOF, get_page_secret(handle)),)
+
+
+def get_page_secret(handle: str) -> str:
+    """What only our own pages about a launch know."""
+    return salted_hmac(_SALT, handle, algorithm="sha256").hexdigest()

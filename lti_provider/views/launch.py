@@ -21,19 +21,27 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider import frames, protocols
+from lti_provider import binding, frames, protocols
 from lti_provider.conf import conf
 from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
     LaunchRefused,
+    OtherBrowser,
     OtherInstallation,
+    OtherIssuer,
     ReplayedLaunch,
     TargetNotLaunchable,
     UnexpectedOrigin,
     UserAccountRequired,
 )
 from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, VerifiedLaunch
+from lti_provider.models import (
+    LtiConsumer,
+    LtiDeployment,
+    LtiInstallation,
+    LtiLaunch,
+    VerifiedLaunch,
+)
 from lti_provider.models.primary import commit
 from lti_provider.origins import add_query, get_host, is_under
 from lti_provider.signals import is_from_site
@@ -128,9 +136,11 @@ class LaunchView(LaunchUrlView):
         self.verified = verified
         self.consumer, self.message = verified.consumer, verified.message
         self.query = verified.query
+        self._check_browser(verified)
         self._check_account()
+        self._check_deployment(verified)
         installation = self._find_installation()
-        foreign_origin = self._find_foreign_origin()
+        foreign_origin = self._find_foreign_origin(verified)
         target = self._get_target()
         with self._accept_once(verified):
             self._learn(verified, installation)
@@ -145,15 +155,20 @@ class LaunchView(LaunchUrlView):
     def launch_valid(self, launch: LtiLaunch) -> HttpResponseBase:
         """Answer an accepted launch: the page itself, or ``enter``, which finds a session.
 
-        A frame that brings our marker of the same consumer keeps our cookies, so it is signed in
-        at once. Called in the transaction that stores the launch: what is refused here was never
-        launched. An override refuses before it calls this one. Raises LaunchRefused.
+        A frame that brings our marker of the same consumer, or the cookie of its own login, keeps
+        our cookies, so it is signed in at once. Called in the transaction that stores the launch:
+        what is refused here was never launched. An override refuses before it calls this one.
+        Raises LaunchRefused.
         """
-        if frames.is_known(self.request, self.consumer):
+        if self._shows_that_cookies_are_kept(launch):
             known = cast("LtiLaunch", LtiLaunch.objects.with_handle(launch.handle))
+            # Read already.
+            known.registration = launch.registration
             if may_enter_at_once(self.request, known):
                 self.entered = known
-                return enter(self.request, known, framed=True)
+                response = enter(self.request, known, framed=True)
+                binding.unbind_login(self.request, response, launch.handle)
+                return response
         return self._redirect_to_enter(launch)
 
     def launch_refused(self, refusal: LaunchRefused) -> HttpResponseBase:
@@ -197,9 +212,31 @@ class LaunchView(LaunchUrlView):
             )
         return escape_uri_path(get_script_prefix() + target)
 
+    def _check_browser(self, verified: VerifiedLaunch) -> None:
+        # Otherwise anybody could post a launch of their own in a frame of this browser.
+        is_framed_login = verified.handle and frames.is_framed(self.request)
+        if is_framed_login and not self._is_bound_in_frame(verified.handle):
+            raise OtherBrowser.in_frame()
+
+    def _shows_that_cookies_are_kept(self, launch: LtiLaunch) -> bool:
+        if launch.had_login:
+            return frames.is_apart(self.request) and self._is_bound_in_frame(launch.handle)
+        return frames.is_known(self.request, self.consumer)
+
     def _check_account(self) -> None:
         if self.consumer.require_user_account and not self.message.person.user_id:
             raise UserAccountRequired(_("The LMS sent no user_id, so no account can be connected."))
+
+    def _check_deployment(self, verified: VerifiedLaunch) -> None:
+        deployment, consumer = verified.deployment, self.consumer
+        if deployment is None:
+            return
+        is_pinned = (
+            deployment.lti_consumer_id is not None
+            and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN
+        )
+        if is_pinned and not deployment.accepts_installation(self.message.installation.guid):
+            raise self._build_other_installation()
 
     def _find_installation(self) -> LtiInstallation | None:
         consumer, guid = self.consumer, self.message.installation.guid
@@ -232,6 +269,8 @@ class LaunchView(LaunchUrlView):
             learned = consumer.learn_installation(guid)
             if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
                 raise self._build_other_installation()
+        if verified.deployment is not None:
+            self._learn_deployment(verified.deployment)
         if self.message.grade_service is not None:
             consumer.learn_service_host(get_host(self.message.grade_service.url))
         if verified.is_trial:
@@ -241,7 +280,34 @@ class LaunchView(LaunchUrlView):
         if installation is not None:
             installation.record_seen()
 
+    def _learn_deployment(self, deployment: LtiDeployment) -> None:
+        consumer, guid = self.consumer, self.message.installation.guid
+        if not consumer.learn_issuer(deployment.registration.issuer):
+            raise self._build_other_issuer(deployment)
+        if deployment.lti_consumer_id is None and not deployment.join(consumer, guid):
+            raise OtherInstallation(_("An administrator gave this deployment a different place."))
+        learned = deployment.learn_installation(guid)
+        if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
+            raise self._build_other_installation()
+        deployment.record_seen()
+
+    def _build_other_issuer(self, deployment: LtiDeployment) -> OtherIssuer:
+        return OtherIssuer(
+            format_lazy(
+                _(
+                    "The launch came from issuer {seen}; this consumer has launched as {known}. "
+                    "A different issuer is a different LMS: give its deployments a second consumer."
+                ),
+                seen=deployment.registration.issuer,
+                known=self.consumer.issuer,
+            )
+        )
+
     def _build_other_installation(self) -> OtherInstallation:
+        deployment = self.verified.deployment if self.verified is not None else None
+        return self._describe_other_installation().with_details(deployment=deployment)
+
+    def _describe_other_installation(self) -> OtherInstallation:
         return OtherInstallation(
             format_lazy(
                 _(
@@ -254,22 +320,28 @@ class LaunchView(LaunchUrlView):
             )
         )
 
-    def _find_foreign_origin(self) -> str:
+    def _find_foreign_origin(self, verified: VerifiedLaunch) -> str:
         origin = str(self.request.META.get("HTTP_ORIGIN", ""))[:_ORIGIN_LENGTH].replace("\0", "")
-        if not self.consumer.get_frame_origins(self.message.return_origin):
+        own = self._get_frame_origins(verified)
+        if not own:
             # If this is refused in a frame, the launch log offers it.
             return origin
-        if not self.consumer.is_foreign_origin(origin, self.message):
+        if not self.consumer.is_foreign_origin(origin, own):
             return ""
         if self.consumer.origin_check == LtiConsumer.OriginCheck.ENFORCE:
             raise UnexpectedOrigin(
                 format_lazy(
                     _("The launch was posted from {seen}; the LMS's origins are {own}."),
                     seen=origin,
-                    own=", ".join(self.consumer.get_frame_origins(self.message.return_origin)),
+                    own=", ".join(own),
                 )
             )
         return origin
+
+    def _get_frame_origins(self, verified: VerifiedLaunch) -> tuple[str, ...]:
+        registration = verified.registration
+        endpoint = registration.authorization_origin if registration is not None else None
+        return self.consumer.get_frame_origins(self.message.return_origin, endpoint)
 
     def _get_target(self) -> str:
         url = self.get_success_url()
@@ -290,7 +362,13 @@ class LaunchView(LaunchUrlView):
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        frames.bind_handle(self.request, response, launch.handle, path)
-        if frames.may_be_framed(self.request):
+        # What a login has bound is bound by nothing else: anybody may have posted this.
+        if not launch.had_login:
+            binding.bind_handle(self.request, response, launch.handle, path)
+        is_bound = not launch.had_login or self._is_bound_in_frame(launch.handle)
+        if is_bound and frames.may_be_framed(self.request):
             frames.mark_frame(self.request, response, launch)
         return response
+
+    def _is_bound_in_frame(self, handle: str) -> bool:
+        return binding.has_login_of_frame(self.request, handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -20,7 +21,7 @@ from lti_provider.exceptions import (
     SiteUnavailable,
 )
 from lti_provider.message import LaunchMessage
-from lti_provider.models import LtiConsumer, LtiLaunch, LtiUnknownSender
+from lti_provider.models import LtiConsumer, LtiDeployment, LtiLaunch, LtiUnknownSender
 from lti_provider.origins import add_query, get_origin
 from lti_provider.pages import render_page
 from lti_provider.signals import connection_refused, launch_refused
@@ -45,7 +46,7 @@ def refuse(
 
     ``answer`` makes a page with more to it.
     """
-    consumer = None if refusal.consumer is None else refusal.consumer.pk
+    consumer = _get_consumer_pk(refusal)
     logger.warning(
         "launch_refused code=%s consumer=%s",
         refusal.code,
@@ -63,8 +64,14 @@ def refuse(
         return _send_back_or_show(refusal) if answer is None else answer()
 
 
+def _get_consumer_pk(refusal: LaunchRefused) -> Any:
+    return None if refusal.consumer is None else refusal.consumer.pk
+
+
 def _keep(refusal: LaunchRefused) -> None:
-    if refusal.consumer is None:
+    if refusal.deployment is not None:
+        _record_deployment(refusal)
+    if refusal.consumer is None and refusal.registration is None:
         _record_sender(refusal)
     else:
         _log_refusal(refusal)
@@ -82,7 +89,8 @@ def _send_back_or_show(refusal: LaunchRefused) -> HttpResponse:
     back = message.presentation.return_url if message is not None else None
     if back and isinstance(refusal, ReturnableRefusal):
         return SeeOther(_with_message(back, str(refusal.public_text), refusal.code))
-    lms = refusal.consumer.consumer_name if message is not None else ""
+    is_known = message is not None and refusal.consumer is not None
+    lms = refusal.consumer.consumer_name if is_known else ""
     return render_page(
         "refused",
         {"text": refusal.public_text, "code": refusal.code, "back": back, "lms": lms},
@@ -108,11 +116,22 @@ def _log_refusal(refusal: LaunchRefused) -> None:
     try:
         LtiLaunch.objects.refuse(refusal, protocols.explain)
     except Error:
-        fields = {"code": refusal.code, "consumer": refusal.consumer.pk}
+        fields = {"code": refusal.code, "consumer": _get_consumer_pk(refusal)}
         logger.exception(
             "launch_refused_not_logged code=%(code)s consumer=%(consumer)s",
             fields,
             extra={"event": "launch_refused_not_logged", **fields},
+        )
+
+
+def _record_deployment(refusal: LaunchRefused) -> None:
+    try:
+        LtiDeployment.objects.record_waiting(refusal.deployment)
+    except Error:
+        logger.exception(
+            "deployment_not_recorded code=%s",
+            refusal.code,
+            extra={"event": "deployment_not_recorded", "code": refusal.code},
         )
 
 

@@ -1,4 +1,4 @@
-"""LTI consumers for scripts: add, list, show, rotate, deactivate, activate, import, export."""
+"""LTI consumers for scripts: add, register, list, show, rotate, deactivate, import and more."""
 
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ from django.views.decorators.debug import sensitive_variables
 
 from lti_provider.exceptions import SecretUnreadable
 from lti_provider.management.consumer import find_consumer
-from lti_provider.models import LtiConsumer, LtiInstallation
+from lti_provider.models import LtiConsumer, LtiDeployment, LtiInstallation, LtiRegistration
 from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.models.secret import decrypt
+from lti_provider.registering import RegisterForm
 
 Row = dict[str, Any]
 
 _SECRETS = ("consumer_secret", "previous_secret", "previous_secret_until")
 _STAMPS = ("created_at", "secret_used_at", "previous_secret_used_at", "previous_secret_until")
 _INSTALLATIONS = "installations"
+_REGISTRATIONS = "registrations"
+_DEPLOYMENTS = "deployments"
+# Of a registration, what export and import carry.
+_REGISTERED = (
+    *("issuer", "client_id", "authorization_endpoint", "token_endpoint", "token_audience"),
+    *("jwks_uri", "jwks", "new_deployments", "service_networks", "clock_leeway", "is_active"),
+)
 # What people write for a switch; the rest is Django's to refuse.
 _SWITCHES = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -50,7 +58,8 @@ class Command(BaseCommand):
     """Exit status: 0 done, 1 refused, 2 wrong use, 3 there is no such consumer."""
 
     help = (
-        "Adds, lists, shows, rotates, deactivates, activates, imports and exports LTI consumers. "
+        "Adds, registers, lists, shows, rotates, deactivates, activates, imports and exports LTI "
+        "consumers. "
         "CONSUMER is a key, a number or a name. Secrets are written with --secrets only, and read "
         "from standard input only. Exit status: 0 done, 1 refused, 2 wrong use, 3 no such consumer."
     )
@@ -80,6 +89,16 @@ class Command(BaseCommand):
             metavar="FIELD=VALUE",
             help=f"a further field: {', '.join(get_portable_fields())}",
         )
+        text = (
+            "enter what the LMS shows of LTI 1.3; the product of the consumer tells its addresses"
+        )
+        registered = add_action("register", text)
+        for name, field in RegisterForm.base_fields.items():
+            option, about = f"--{name.replace('_', '-')}", _describe_field(field)
+            if name == "joins":
+                registered.add_argument(option, action="store_true", help=about)
+            else:
+                registered.add_argument(option, default="", metavar="TEXT", help=about)
         listed = add_action("list", "list consumers", consumer=False)
         listed.add_argument("--active", action="store_true", help="active ones only")
         add_action("show", "show one consumer", secrets=True)
@@ -121,6 +140,20 @@ class Command(BaseCommand):
             raise CommandError("\n".join(errors))
         consumer.save(force_insert=True)
         self._write_consumer(consumer, **options)
+
+    def _register(self, *, consumer: str, **options: Any) -> None:
+        found = find_consumer(consumer)
+        form = RegisterForm(found)
+        if unasked := [each for each in options if options[each] and _is_unasked(each, form)]:
+            raise CommandError(
+                f"{', '.join(unasked)}: this is not asked for product “{found.product}” of {found}."
+            )
+        given = {form.add_prefix(name): options[name] for name in form.fields}
+        form = RegisterForm(found, given)
+        if not form.is_valid():
+            raise CommandError("\n".join(_list_form_errors(form)))
+        form.save(None)
+        self._write_consumer(found, **options)
 
     def _list(self, *, active: bool, **options: Any) -> None:
         consumers = LtiConsumer.objects.order_by("pk")
@@ -192,9 +225,10 @@ class Command(BaseCommand):
             self._write_json(row)
             return
         row[_INSTALLATIONS] = ", ".join(map(str, consumer.installations.all()))
+        row[_REGISTRATIONS] = "; ".join(map(_summarize_registration, row[_REGISTRATIONS]))
         for name, value in row.items():
             self.stdout.write(f"{name}: {_format_value(value)}")
-        if not consumer.speaks_lti11:
+        if not consumer.speaks_lti11 and not row[_REGISTRATIONS]:
             self.stdout.write(str(NOT_SPOKEN))
 
     def _write_json(self, value: Any) -> None:
@@ -241,12 +275,57 @@ def _describe_consumer(consumer: LtiConsumer) -> Row:
         }
         for each in consumer.installations.select_related("accepted_by")
     ]
-    return {"number": consumer.pk, **fields, _INSTALLATIONS: installations}
+    registrations = [
+        {"number": each.pk, **_export_registration(each, consumer)}
+        for each in LtiRegistration.objects.of_consumer(consumer)
+    ]
+    return {
+        "number": consumer.pk,
+        **fields,
+        _INSTALLATIONS: installations,
+        _REGISTRATIONS: registrations,
+    }
+
+
+def _export_registration(registration: LtiRegistration, consumer: LtiConsumer) -> Row:
+    deployments = registration.deployments.filter(lti_consumer=consumer).order_by("pk")
+    names = ("deployment_id", "instance_guid", "is_active", "first_seen_at", "last_seen_at")
+    return {
+        **{name: getattr(registration, name) for name in _REGISTERED},
+        # Whether new deployments are to be this consumer's.
+        "is_own": registration.lti_consumer_id == consumer.pk,
+        _DEPLOYMENTS: [{name: getattr(each, name) for name in names} for each in deployments],
+    }
+
+
+def _summarize_registration(row: Row) -> str:
+    ids = ", ".join(each["deployment_id"] for each in row[_DEPLOYMENTS])
+    return f"{row['issuer']} ({row['client_id']}), deployments: {ids or 'none'}"
+
+
+def _describe_field(field: Any) -> str:
+    return str(field.label or "").replace("%", "%%")
+
+
+def _is_unasked(name: str, form: RegisterForm) -> bool:
+    return name in RegisterForm.base_fields and name not in form.fields
+
+
+def _list_form_errors(form: RegisterForm) -> list[str]:
+    return [
+        f"--{name.replace('_', '-')}: {message}" if name in form.fields else str(message)
+        for name, messages in form.errors.items()
+        for message in messages
+    ]
 
 
 def _export_consumer(consumer: LtiConsumer, secrets: bool) -> Row:
     row = {name: getattr(consumer, name) for name in get_portable_fields()}
     row[_INSTALLATIONS] = [each.guid for each in consumer.installations.all()]
+    row[_REGISTRATIONS] = [
+        _export_registration(each, consumer)
+        for each in LtiRegistration.objects.of_consumer(consumer)
+    ]
     return row | _read_secrets(consumer) if secrets else row
 
 
@@ -300,11 +379,13 @@ def _import_consumer(row: Row, update: bool) -> tuple[str, list[str]]:
             (name == "consumer_key" and value == "") or (name in _SECRETS and value in ("", None))
         )
     }
+    registrations = given.pop(_REGISTRATIONS, [])
     guids, errors = _read_installations(given)
     errors += _set_fields(consumer, given)
     if not errors:
         consumer.save()
         _set_installations(consumer, guids)
+        errors += _import_registrations(consumer, registrations)
     return "added" if known is None else "changed", errors
 
 
@@ -332,6 +413,44 @@ def _read_installations(row: Row) -> tuple[list[str] | None, list[str]]:
     except ValidationError as error:
         return None, [f"{_INSTALLATIONS}: {message}" for message in error.messages]
     return ([first, *given] if first else given), []
+
+
+def _import_registrations(consumer: LtiConsumer, rows: Any) -> list[str]:
+    """Add registrations and deployments that are not known yet; return the errors."""
+    errors: list[str] = []
+    try:
+        for row in rows:
+            _import_registration(consumer, row)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        errors.append(f"{_REGISTRATIONS}: this is not what export writes.")
+    except ValidationError as error:
+        errors += [f"{_REGISTRATIONS}: {message}" for message in error.messages]
+    return errors
+
+
+def _import_registration(consumer: LtiConsumer, row: Row) -> None:
+    known = LtiRegistration.objects.with_client(str(row["issuer"]), str(row["client_id"]))
+    registration = known or LtiRegistration(
+        **{name: row[name] for name in _REGISTERED if name in row},
+        lti_consumer=consumer if row.get("is_own") else None,
+    )
+    if known is None:
+        registration.full_clean(exclude={"issuer_digest", "registration_digest"})
+        registration.save()
+    for said in row.get(_DEPLOYMENTS, ()):
+        deployment_id = str(said["deployment_id"])
+        found = LtiDeployment.objects.with_id(registration.pk, deployment_id)
+        if found is not None and found.lti_consumer_id == consumer.pk:
+            continue
+        deployment = LtiDeployment(
+            registration=registration,
+            deployment_id=deployment_id,
+            lti_consumer=consumer,
+            instance_guid=said.get("instance_guid", ""),
+            is_active=said.get("is_active", True),
+        )
+        deployment.full_clean(exclude={"deployment_digest"})
+        deployment.save()
 
 
 def _set_installations(consumer: LtiConsumer, guids: list[str] | None) -> None:

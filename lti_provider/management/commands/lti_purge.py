@@ -13,6 +13,7 @@ from django.utils import timezone
 from lti_provider.conf import conf
 from lti_provider.models import (
     LtiConsumer,
+    LtiDeployment,
     LtiKey,
     LtiLaunch,
     LtiResult,
@@ -28,9 +29,9 @@ class Command(BaseCommand):
 
     help = (
         "Deletes launches older than LTI_PROVIDER_LAUNCH_RETENTION_DAYS, except nonces that still "
-        "refuse a replay, unknown senders not seen since, this site's own keys that were in its "
-        "key set last before then, and accounts of guests that nobody signed in to for "
-        "LTI_PROVIDER_GUEST_RETENTION_DAYS. Run it every day, such as by cron: "
+        "refuse a replay, unknown senders and waiting deployments not seen since, this site's own "
+        "keys that were in its key set last before then, and accounts of guests that nobody signed "
+        "in to for LTI_PROVIDER_GUEST_RETENTION_DAYS. Run it every day, such as by cron: "
         "17 3 * * * cd /srv/site && .venv/bin/python manage.py lti_purge"
     )
 
@@ -60,11 +61,13 @@ class Command(BaseCommand):
         ended = LtiConsumer.objects.forget_secrets(before)
         grades = LtiResult.objects.purge_anonymized()
         senders = LtiUnknownSender.objects.purge(before)
+        deployments = LtiDeployment.objects.purge(before)
         keys = LtiKey.objects.purge(before)
         self.stdout.write(
             f"Deleted {launches} launches received before {before:%Y-%m-%d %H:%M}, {guests} guest "
             f"accounts, {ended} previous secrets, {keys} keys of this site, {senders} unknown "
-            f"senders and {grades} grades of erased people; emptied {waiting} launches never "
+            f"senders, {deployments} waiting deployments and {grades} grades of erased people; "
+            f"emptied {waiting} launches never "
             "entered."
         )
 
