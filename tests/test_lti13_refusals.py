@@ -339,7 +339,8 @@ def test_a_token_of_a_different_lms_is_recognized(lms):
 
 
 def test_a_key_set_of_a_different_lms_is_recognized(lms):
-    other = FakePlatform.create("moodle")
+    other, third = FakePlatform.create("moodle"), FakePlatform.create("sakai")
+    LtiRegistration.objects.filter(pk=third.registration.pk).update(jwks='{"keys": []}')
     LtiRegistration.objects.filter(pk=lms.registration.pk).update(
         jwks=json.dumps(build_key_set(RSAKey.generate_key(2048, {"kid": "k1"})))
     )
