@@ -29,6 +29,7 @@ _LOGIN_LIFETIME = 600
 _LOGINS = 20
 # The header of a response has its limits too.
 _FORGOTTEN_AT_ONCE = 3
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 _ISSUE_TIME = re.compile(r"[0-9]{1,12}")
 
 
@@ -110,7 +111,7 @@ def bind_login(request: HttpRequest, response: HttpResponseBase, handle: str) ->
     ones make room, so that many logins never make a header that servers refuse.
     """
     for prefix in _choose_places(request):
-        known = [name for name in request.COOKIES if name.startswith(prefix)]
+        known = [name for name in request.COOKIES if _is_login_cookie(prefix, name)]
         known.sort(key=lambda name: _get_issue_time(request.COOKIES[name]))
         excess = len(known) + 1 - _LOGINS
         _forget_logins(response, known[: max(0, min(excess, _FORGOTTEN_AT_ONCE))])
@@ -164,6 +165,11 @@ def _forget_logins(response: HttpResponseBase, names: Iterable[str]) -> None:
         response.delete_cookie(name, path=_get_root(), samesite="None" if is_framed else "Lax")
         if is_framed:
             partition_cookies(response, [name])
+
+
+def _is_login_cookie(prefix: str, name: str) -> bool:
+    # Not every name that a browser sends may be set.
+    return name.startswith(prefix) and bool(_DIGEST.fullmatch(name.removeprefix(prefix)))
 
 
 def _name_login_cookie(prefix: str, handle: str) -> str:

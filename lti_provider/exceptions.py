@@ -758,8 +758,8 @@ class OtherBrowser(EnterRefused):
     def in_frame(cls) -> Self:
         """The refusal of a frame that did not bring the cookie of its login."""
         text = _(
-            "This browser lost the cookie that this activity needs inside the course page. Let "
-            "your LMS open this tool in a new window, or ask your teacher to set that."
+            "This browser did not keep the cookie that this activity needs inside the course "
+            "page. Let your LMS open this tool in a new window, or ask your teacher to do so."
         )
         hint = _(
             "The frame did not bring the cookie of its login: the browser keeps none there, or the "
