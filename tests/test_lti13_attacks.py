@@ -179,6 +179,25 @@ def test_a_launch_is_accepted_once_ever(login):
     assert LtiLaunch.objects.accepted().count() == 1
 
 
+def test_a_login_is_answered_for_one_of_two_schools(lms):
+    # Anybody may leave the deployment out of a login, and ask the LMS twice.
+    other = LtiConsumer.objects.create(consumer_name="A different school")
+    LtiDeployment.objects.create(
+        registration=lms.registration, deployment_id="other", lti_consumer=other
+    )
+    pairs = [pair for pair in lms.begin_login() if pair[0] != "lti_deployment_id"]
+    client = Client(raise_request_exception=False)
+    asked = lms.log_in(client, pairs)["Location"]
+    accepted(lms.post_token(client, lms.authorize(asked)))
+
+    response = lms.post_token(client, lms.authorize(asked, deployment_id="other"))
+
+    assert response.status_code == 403
+    assert get_refusal()[0] == "replayed_launch"
+    assert LtiLaunch.objects.latest("pk").lti_consumer == other
+    assert LtiLaunch.objects.accepted().count() == 1
+
+
 def test_a_purge_does_not_forget_a_nonce_whose_state_still_counts(login):
     token = login.token()
     accepted(login.post(token))

@@ -256,8 +256,7 @@ class LaunchView(LaunchUrlView):
             with undo_if_it_fails(self.request), commit(router.db_for_write(LtiLaunch)):
                 yield
         except IntegrityError as error:
-            used = LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce)
-            if used and not is_from_site(error):
+            if LtiLaunch.objects.is_used(verified) and not is_from_site(error):
                 raise ReplayedLaunch from None
             raise
 
