@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, QueryDict
 from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
-from lti_provider.protocols import is_launch
+from lti_provider.protocols import is_launch, is_login_by_address
 
 # Of servers and browsers, with the whole address.
 _WITH_QUERY = frozenset({"HTTP_REFERER", "RAW_URI", "REQUEST_URI"})
@@ -26,6 +26,10 @@ class LaunchReporterFilter(SafeExceptionReporterFilter):
 
 def get_filter(request: HttpRequest) -> SafeExceptionReporterFilter:
     """The filter of a request that does not reach our views, such as one of a wrong host."""
+    if is_login_by_address(request):
+        # No filter of Django's is asked about the query.
+        hide_query(request)
+        return LaunchReporterFilter()
     if is_launch(request):
         return LaunchReporterFilter()
     return get_default_exception_reporter_filter()
