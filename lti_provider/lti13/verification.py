@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -136,7 +136,7 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
     Of the form only ``id_token`` and ``state`` are read, and where there is no token, the error
     that the platform answered with.
     """
-    if request.path != (path := reverse("lti_provider:launch")):
+    if request.path != (path := unquote(reverse("lti_provider:launch"))):
         raise OtherRedirectUri(
             format_lazy(
                 _("LTI 1.3 launches are posted to {path}, not to {found}: correct the LMS's list."),
