@@ -17,8 +17,8 @@ ROWS = (
     {"models", "egress"},  # tables ask no other host
     {"lti11", "lti13"},
     {"protocols"},
-    {"sessions", "frames", "pages", "error_reports", "grades", "privacy"},
-    {"binding", "backends", "current_launch", "status", "registering"},
+    {"sessions", "frames", "pages", "grades", "privacy"},
+    {"binding", "backends", "current_launch", "error_reports", "status", "registering"},
     {"views", "middleware", "decorators", "admin"},
     {"checks"},  # one of them looks for the middleware's class
     {"doctor"},
