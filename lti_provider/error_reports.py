@@ -10,8 +10,13 @@ from django.views.debug import SafeExceptionReporterFilter, get_default_exceptio
 from lti_provider.frames import BINDING_COOKIES
 from lti_provider.protocols import is_launch, is_login_by_address
 
-# Of servers and browsers, with the whole address.
-_WITH_QUERY = frozenset({"HTTP_REFERER", "RAW_URI", "REQUEST_URI"})
+# Of browsers, servers and proxies, with the whole address.
+_WITH_QUERY = frozenset(
+    {
+        *("HTTP_REFERER", "RAW_URI", "REQUEST_URI", "UNENCODED_URL", "HTTP_X_ORIGINAL_URI"),
+        *("HTTP_X_ORIGINAL_URL", "HTTP_X_FORWARDED_URI", "HTTP_X_REWRITE_URL"),
+    }
+)
 
 
 class LaunchReporterFilter(SafeExceptionReporterFilter):

@@ -731,7 +731,8 @@ def test_a_report_shows_no_hint(client, mailed, method):
     launch_refused.connect(fail)
     client.raise_request_exception = False
     text = urlencode({**FIELDS, "login_hint": "canary", "lti_message_hint": "canary"})
-    extra = {"REQUEST_URI": f"{LOGIN}?{text}", "HTTP_REFERER": f"http://testserver/?{text}"}
+    named = ("REQUEST_URI", "HTTP_REFERER", "HTTP_X_ORIGINAL_URI", "HTTP_X_FORWARDED_URI")
+    extra = dict.fromkeys(named, f"http://testserver{LOGIN}?{text}")
     path, body = (f"{LOGIN}?{text}", "") if method == "GET" else (LOGIN, text)
     try:
         response = client.generic(method, path, body, content_type=FORM, **extra)
