@@ -64,6 +64,9 @@ class LaunchView(LaunchUrlView):
     ``self.consumer``, ``self.message`` and ``self.query`` (the pairs of the URL's query that LTI
     does not know) are verified by then; OAuth does not tie a pair to the query, so decide by the
     path or a custom parameter. Raise a ``LaunchRefused`` to refuse.
+
+    A launch that begins with a login is posted to ``launch/``, and handed to the view of its launch
+    URL verified: decorators around that view, its ``dispatch`` and its ``post`` do not run.
     """
 
     http_method_names = ["get", "head", "post"]
