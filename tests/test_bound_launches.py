@@ -319,6 +319,18 @@ def test_the_same_launch_is_refused_the_second_time(lms, client):
     assert "other_browser" in again.text  # Its cookie is gone with it.
 
 
+@logins
+def test_a_site_without_time_zones_is_launched_too(lms, client, settings, where):
+    settings.TIME_ZONE = "Pacific/Kiritimati"
+    settings.USE_TZ = False
+    response = lms.launch(client, "content/", framed=where is IN_FRAME)
+    assert response.text.startswith("content/")
+    launch = LtiLaunch.objects.get()
+    assert abs(launch.nonce_expires_at - launch.received_at - timedelta(seconds=601)) < timedelta(
+        seconds=5
+    )
+
+
 @pytest.mark.parametrize("where", [IN_FRAME, IN_WINDOW, SILENT])
 def test_a_launch_that_is_posted_twice_opens_one_session(lms, client, where):
     pairs = lms.begin_login("content/")

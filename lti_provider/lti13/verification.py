@@ -6,12 +6,13 @@ Nothing is written here, and only a key set is fetched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
@@ -443,8 +444,7 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         consumer=answer.consumer,
         message=answer.message,
         nonce=answer.state.nonce,
-        # A second more than the state, whose age has fractions.
-        nonce_expires_at=datetime.fromtimestamp(answer.state.issued_at + LIFETIME + 1, UTC),
+        nonce_expires_at=_get_nonce_expiry(answer.state),
         query=answer.query,
         clock_difference=token_checks.get_clock_difference(answer.issued_at),
         signed_with=None,
@@ -455,3 +455,8 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         target_url=answer.claims[TARGET_LINK_URI],
         handle=answer.state.handle,
     )
+
+
+def _get_nonce_expiry(state: LoginState) -> datetime:
+    # A second more than the state, whose age has fractions; naive where the site's times are.
+    return datetime.fromtimestamp(state.issued_at + LIFETIME + 1, timezone.now().tzinfo)
