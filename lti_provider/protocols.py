@@ -37,7 +37,7 @@ def is_launch(request: HttpRequest) -> bool:
 
 def is_login_by_address(request: HttpRequest) -> bool:
     """Whether a request looks like a login by GET: nobody else is to see its query."""
-    return lti13.HINT in request.GET
+    return request.GET.keys() >= lti13.LOGIN
 
 
 def verify(request: HttpRequest) -> VerifiedLaunch:

@@ -767,6 +767,13 @@ def test_a_login_of_a_wrong_host_is_hidden_too(client, mailed, settings):
     assert "canary" not in mail
 
 
+def test_a_page_of_the_site_with_a_hint_is_reported_with_its_query(client, mailed, settings):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_login.fail"]
+    client.raise_request_exception = False
+    client.get("/content/?login_hint=ada&scope=openid")
+    assert "scope=openid" in "\n".join(mailed)
+
+
 def fail(get_response: Any) -> Any:
     def middleware(request: Any) -> Any:
         raise RuntimeError("of the site")
