@@ -80,7 +80,7 @@ ANSWER = frozenset({PROOF, "state"})
 
 _VERSION = "1.3.0"
 _SIGN_IN = frozenset({"login_required", "interaction_required"})
-# Names of a login, which are nothing to a page.
+# Names of a login, which do not go on to the page.
 _LOGIN_NAMES = frozenset({PROOF, "iss", "login_hint", "target_link_uri"})
 
 
@@ -182,8 +182,8 @@ def _read_token(answer: _Answer) -> None:
 
 
 def _check_registration(answer: _Answer) -> None:
-    # One read brings the deployment that the token names with all that belongs to it; nothing of
-    # it is believed before the signature holds.
+    # One read finds the deployment that the token names, with registration and consumer. Until the
+    # signature holds, this is only a lookup.
     pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
     if is_identifier(named):
         answer.deployment = LtiDeployment.objects.with_id(pk, named)
@@ -290,7 +290,7 @@ def _find_consumer(answer: _Answer) -> LtiConsumer:
     known = answer.deployment
     if known is not None and known.lti_consumer is not None:
         return known.lti_consumer
-    # What it says of itself now, also where it waits already.
+    # A deployment that waits already is described anew, by what this launch says.
     said = _build_deployment(answer)
     answer.deployment = known or said
     consumer = _find_joined_consumer(answer)
@@ -317,8 +317,8 @@ def _build_deployment(answer: _Answer) -> LtiDeployment:
 
 
 def _find_joined_consumer(answer: _Answer) -> LtiConsumer | None:
-    # "Join" is the administrator's word for every deployment, but an installation that is not the
-    # consumer's is a different LMS.
+    # An administrator said that all deployments join, but an installation that the consumer does
+    # not accept is a different LMS.
     consumer, guid = answer.registration.joined_consumer, answer.message.installation.guid
     if consumer is None or not guid:
         return consumer

@@ -364,7 +364,7 @@ class LaunchView(LaunchUrlView):
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        # What a login has bound is bound by nothing else: anybody may have posted this.
+        # After a login, only the login's own cookie binds: anybody may have posted this launch.
         if not launch.had_login:
             binding.bind_handle(self.request, response, launch.handle, path)
         is_bound = not launch.had_login or self._is_bound_in_frame(launch.handle)
