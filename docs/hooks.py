@@ -140,7 +140,12 @@ def products() -> dict[str, dict[str, Any]]:
     def value(node: ast.expr) -> Any:
         if isinstance(node, ast.Tuple):
             return [value(item) for item in node.elts]
+        if isinstance(node, ast.Call) and node.keywords:
+            return keywords(node)
         return ast.literal_eval(node.args[0] if isinstance(node, ast.Call) else node)
+
+    def keywords(call: ast.Call) -> dict[str, Any]:
+        return {word.arg: value(word.value) for word in call.keywords if word.arg}
 
     tree = ast.parse(PRODUCTS.read_text(encoding="utf-8"))
     calls = (
@@ -148,8 +153,7 @@ def products() -> dict[str, dict[str, Any]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LmsProduct"
     )
-    known = [{word.arg: value(word.value) for word in call.keywords if word.arg} for call in calls]
-    return {product["code"]: product for product in known}
+    return {product["code"]: product for product in map(keywords, calls)}
 
 
 def steps(code: str) -> list[str]:

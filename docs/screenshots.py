@@ -290,7 +290,7 @@ def picture_the_admin(browser: Browser, demo: Demo, camera: Camera) -> None:
     page.set_viewport_size(WINDOW)
     page.get_by_role("link", name="Harbour Campus", exact=True).click()
     page.get_by_role("link", name="Set up the LMS").click()
-    page.locator("summary", has_text="Moodle").click()
+    page.locator("details[name=lti-product] > summary", has_text="Moodle").click()
     page.evaluate("scrollTo(0, 0)")
     camera.take("setup", page)
     camera.take("status", page, page.locator("section", has=page.locator("#lti-status")))

@@ -69,6 +69,10 @@ class LtiBackend(BaseBackend):
         _check_staff(user, launch)
         if not launch.lti_user.is_connected:
             self.update_user(user, launch)
+        if launch.lti_user.is_test_user and not launch.message.is_test_user:
+            # A person after all, who must not be deleted like a guest.
+            launch.lti_user.is_test_user = False
+            launch.lti_user.save(update_fields=["is_test_user"])
         return user
 
     def get_user(self, user_id: Any) -> Any:
@@ -188,6 +192,7 @@ class LtiBackend(BaseBackend):
             lti_consumer=launch.lti_consumer,
             lti_user_id=launch.message.person.user_id,
             lti_user_digest=launch.user_digest,
+            is_test_user=launch.message.is_test_user,
         )
         alias = router.db_for_write(LtiUser)
         try:

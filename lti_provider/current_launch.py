@@ -91,6 +91,11 @@ class CurrentLaunch:
         return self.message.is_course_staff
 
     @property
+    def is_test_user(self) -> bool:
+        """A teacher's preview as a student: leave it out of what you count."""
+        return self.message.is_test_user
+
+    @property
     def custom(self) -> Mapping[str, str]:
         """Custom parameters without their prefix."""
         return self.message.custom

@@ -110,6 +110,8 @@ class LaunchRefused(Exception):
     deployment: Any = None
     reply: Any = None
     foreign_origin: str = ""
+    #: Whether this site launched itself, which says nothing about the LMS.
+    is_trial: bool = False
     #: Of the person, where the launch was accepted before.
     user_digest: str = ""
 

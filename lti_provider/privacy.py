@@ -246,6 +246,7 @@ class LtiUsers(PersonalDataSource):
                 "lti_consumer": each.lti_consumer.consumer_name,
                 "lti_user_id": each.lti_user_id,
                 "account": str(each.user_id),
+                "is_test_user": each.is_test_user,
                 "created_at": each.created_at,
                 "connected_at": each.connected_at,
             }

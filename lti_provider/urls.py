@@ -16,6 +16,7 @@ from lti_provider.views import (
     LoginView,
     NewWindowView,
     SignOutView,
+    TryView,
 )
 
 app_name = "lti_provider"
@@ -29,6 +30,7 @@ urlpatterns = [
     path("cartridge/<path:target>.xml", CartridgeView.as_view(), name="cartridge_target"),
     path("enter/<str:handle>/", EnterView.as_view(), name="enter"),
     path("enter/<str:handle>/window/", NewWindowView.as_view(), name="window"),
+    path("try/<str:handle>/", TryView.as_view(), name="try"),
     path("account/<str:handle>/", AccountView.as_view(), name="account"),
     path("account/<str:handle>/start/", AccountStartView.as_view(), name="account_start"),
     path("account/<str:handle>/state/", AccountStateView.as_view(), name="account_state"),

@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-from lti_provider.models import LtiConsumer
+from lti_provider.models import (
+    LtiConsumer,
+    LtiDeployment,
+    LtiLaunch,
+    LtiRegistration,
+)
 
 # One launch in a hundred was refused: more than the log would keep of so few consumers.
 SQL = (
@@ -18,9 +23,9 @@ SQL = (
     """,
     """
     INSERT INTO lti_provider_ltiuser (lti_consumer_id, lti_user_id, lti_user_digest, user_id,
-                                      created_at)
+                                      is_test_user, created_at)
     SELECT %(first)s + mod(n, %(consumers)s), n::text, encode(sha256(n::text::bytea), 'hex'),
-           u.id, now()
+           u.id, false, now()
     FROM generate_series(1, %(people)s) n JOIN auth_user u ON u.username = 'lti-' || n
     """,
     """
@@ -102,8 +107,28 @@ def fill() -> None:
         LtiConsumer.objects.create(consumer_name=f"School {number}")
         for number in range(size.consumers)
     ]
+    register(made)
     numbers = asdict(size) | {"first": min(consumer.pk for consumer in made)}
     assert get_user_model()._meta.db_table == "auth_user"
     with connection.cursor() as cursor:
         for statement in SQL:
             cursor.execute(statement, numbers)
+
+
+def register(consumers: list[LtiConsumer]) -> None:
+    """A registration for each, whose log of refusals is full before the consumer is known."""
+    for consumer in consumers:
+        registration = LtiRegistration.objects.create(
+            issuer="https://lms.example",
+            client_id=consumer.consumer_name,
+            authorization_endpoint="https://lms.example/auth",
+            token_endpoint="https://lms.example/token",
+            jwks_uri="https://lms.example/keys",
+        )
+        LtiDeployment.objects.create(
+            registration=registration, deployment_id="1", lti_consumer=consumer
+        )
+        LtiLaunch.objects.bulk_create(
+            LtiLaunch(registration=registration, refusal_code="unknown_deployment")
+            for _number in range(50)
+        )

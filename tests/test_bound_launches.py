@@ -436,9 +436,11 @@ def test_a_launch_in_a_frame_leaves_the_session_of_a_window_alone(lms, settings,
     browser.cookies[OWN]["samesite"] = same_site
     before = browser.cookies[OWN].value
     browser.in_frame = True
-    page = lms.launch(browser, "content/", framed=True)
+    answer = post(browser, log_in(lms, browser, IN_FRAME), IN_FRAME)
     browser.in_frame = False
-    assert shown_user(page).startswith("lti-")
+    assert answer["Location"].startswith("/content/")
+    assert OWN not in answer.cookies
+    assert shown_user(browser.frame(answer["Location"])).startswith("lti-")
     assert browser.cookies[OWN].value == before
     assert shown_user(browser.window("/content/")) == "alice"
     assert shown_user(browser.frame("/content/")).startswith("lti-")
@@ -458,6 +460,14 @@ def test_a_frame_of_our_own_site_goes_on_to_enter_and_replaces_nobody(lms):
     entered = alone.get(answer["Location"], headers=SAME_SITE)
     assert OWN in entered.cookies
     assert FRAMED not in alone.cookies
+
+
+def test_a_login_in_a_frame_of_our_own_site_hides_no_session(lms):
+    client = signed_in(lms)
+    log_in(lms, client, SAME_SITE)
+    assert [name for name in client.cookies if name.startswith(LOGIN_FRAMED)]
+    page = client.get("/lti/connections/", headers=SAME_SITE)
+    assert page.wsgi_request.user.get_username() == "ada"
 
 
 def test_an_lms_that_has_become_one_of_our_site_is_found_out_anew(lms, client):

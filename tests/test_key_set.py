@@ -137,6 +137,13 @@ def test_an_administrator_cannot_enter_keys_of_no_use(jwks):
 # Keys of an address
 
 
+def test_an_address_is_enough_to_enter(lms):
+    lms.full_clean()
+    lms.jwks_uri = ""
+    with pytest.raises(ValidationError):
+        lms.full_clean()
+
+
 def test_keys_are_fetched_at_first_need_and_kept(server, lms):
     assert not server.requests
     assert find(lms) == named("k1")

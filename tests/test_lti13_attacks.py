@@ -618,6 +618,7 @@ def test_the_leeway_is_the_registrations(lms, leeway):
         assert f"{leeway + 1} s ahead" in get_refusal()[1]
         assert LtiLaunch.objects.latest("pk").clock_difference == leeway + 1
         assert refused(login.answer(nbf=ahead), "token_not_yet_valid", 401)
+        assert refused(login.answer(iat=ahead, nbf=now), "token_not_yet_valid", 401)
         assert refused(login.answer(iat=now - leeway - 1), "token_before_login", 401)
         assert f"{leeway + 1} s before" in get_refusal()[1]
         accepted(login.answer(iat=now + leeway, nbf=now + leeway, exp=now - leeway + 1))

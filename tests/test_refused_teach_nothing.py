@@ -13,12 +13,20 @@ from django.utils import timezone
 
 from lti_provider.exceptions import LaunchRefused, ReturnableRefusal, VerifiedLaunchRefused
 from lti_provider.frames import MARKER_COOKIE
-from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, LtiUser
+from lti_provider.models import (
+    LtiConsumer,
+    LtiDeployment,
+    LtiInstallation,
+    LtiLaunch,
+    LtiRegistration,
+    LtiUser,
+)
 from lti_provider.signals import user_launched
-from lti_provider.testing import FakeLms
+from lti_provider.testing import FakeLms, FakePlatform
 from lti_provider.testing.lms import navigation
 from lti_provider.views import LaunchView
 from tests import rfc5849
+from tests.test_lti13_refusals import REFUSALS as LTI13
 from tests.urls import urlpatterns as site
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -113,7 +121,50 @@ def find_codes(kind: type[LaunchRefused]) -> set[str]:
 
 
 def test_every_refusal_after_the_signature_is_tried():
-    assert find_codes(VerifiedLaunchRefused) == (REFUSALS.keys() | LATER) - {FullCourse.code}
+    tried = REFUSALS.keys() | LATER | LTI13.keys()
+    assert find_codes(VerifiedLaunchRefused) <= tried - {FullCourse.code}
+
+
+def learned() -> list[Any]:
+    """What launches taught consumers and their deployments."""
+    rows = [
+        *LtiConsumer.objects.values_list("instance_guid", "service_hosts", "secret_used_at"),
+        *LtiDeployment.objects.exclude(lti_consumer=None).values_list(
+            "instance_guid", "first_seen_at", "last_seen_at"
+        ),
+        *LtiInstallation.objects.values_list("guid"),
+    ]
+    return [value for row in rows for value in row if value]
+
+
+@pytest.mark.parametrize("code", LTI13)
+def test_a_refused_launch_of_lti_13_teaches_nothing(settings, code):
+    settings.LTI_PROVIDER_DEFAULT_TARGET = "/content/"
+    platform = FakePlatform.create("canvas")
+    launch, _status, _returns = LTI13[code]
+    launch(platform)
+    assert learned() == []
+    assert not LtiLaunch.objects.accepted().exists()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"launch_targets": "/elsewhere/"},
+        {"origin_check": "enforce"},
+        {"instance_guid": "first", "instance_guid_digest": "0" * 64},
+    ],
+)
+def test_what_a_consumer_refuses_after_a_login_teaches_nothing_either(policy):
+    platform = FakePlatform.create("canvas", issuer="", frame_origins="https://lms.example")
+    LtiConsumer.objects.update(**policy)
+    LtiRegistration.objects.update(new_deployments="join", lti_consumer=platform.consumer)
+    before = [*stored(), *LtiDeployment.objects.values()]
+    browser = Client(headers={"Origin": "https://evil.example"})
+    answer = platform.post(browser, "/content/")
+
+    assert LtiLaunch.objects.refused().count() == 1, answer.content
+    assert [*stored(), *LtiDeployment.objects.values()] == before
 
 
 @pytest.mark.parametrize("code", REFUSALS)

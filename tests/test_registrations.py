@@ -1,6 +1,7 @@
 """An administrator sets up an LMS by LTI 1.3, by hand: through the real admin."""
 
 import html
+import json
 import re
 from typing import Any
 
@@ -26,6 +27,7 @@ from lti_provider.models.unknown_sender import SenderKind, UnknownSender
 from lti_provider.products import PRODUCTS
 from lti_provider.status import Level, RecentLaunches, get_status_lines
 from lti_provider.testing import FakePlatform
+from lti_provider.testing.platform import build_key_set, get_test_key
 from tests.test_admin import form_of
 from tests.test_deployments import accepted, describe, launch
 
@@ -267,7 +269,7 @@ def test_addresses_follow_from_the_product(admin_client, product):
 
 
 def test_what_is_typed_comes_before_what_is_derived(admin_client, consumer):
-    typed = {"issuer": f"{SITE}/moodle", "jwks": "-----BEGIN PUBLIC KEY-----"}
+    typed = {"issuer": f"{SITE}/moodle", "jwks": json.dumps(build_key_set(get_test_key()))}
     register(admin_client, consumer, site=SITE, client_id="k-1", **typed)
     registration = expect_registered(consumer)
     assert (registration.issuer, registration.jwks_uri) == (f"{SITE}/moodle", "")
@@ -729,6 +731,7 @@ def test_the_status_says_what_is_wrong_with_a_registration(platform):
     assert str(line.text) == (
         "The keys of the LMS could not be fetched from https://lms.example/certs: timeout."
     )
+    LtiRegistration.objects.update(jwks_uri="")
     launch(platform, "7")
     line = lines(platform.consumer)["waiting_deployments"]
     assert (line.level, str(line.text)) == (Level.WARNING, "Waiting for an administrator: 1.")

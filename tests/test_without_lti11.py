@@ -219,11 +219,11 @@ def test_key_and_secret_are_given_later(admin_client, mute):
 def test_its_set_up_page_says_so(admin_client, mute):
     page = admin_client.get(page_of(mute, "setup")).content.decode()
     assert NOT_SET_UP in page
-    for offered in ("lti-key", "lti-secret", "lti-cartridge", "lti-products", "lti-try"):
+    for offered in ("lti-key", "lti-secret", "lti-cartridge", "lti-products"):
         assert offered not in page
 
 
-@pytest.mark.parametrize("page", ["try", "rotate", "secret"])
+@pytest.mark.parametrize("page", ["rotate", "secret"])
 def test_a_page_that_needs_credentials_says_so(admin_client, mute, page):
     sent = {"role": "Learner", "until_0": "2026-11-30", "until_1": "12:00:00", "end": "1"}
     for answer in (

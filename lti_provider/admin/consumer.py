@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import NestedObjects, unquote
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import PermissionDenied
+from django.db import router
 from django.db.models import Count, OuterRef, QuerySet, Subquery, TextChoices
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
@@ -36,10 +37,11 @@ from lti_provider.admin.setup import REVEAL_URL, ConsumerSetup, get_setup_url, l
 from lti_provider.admin.unknown_sender import UnknownSenders
 from lti_provider.admin.waiting import get_waiting
 from lti_provider.exceptions import SecretUnreadable
-from lti_provider.models import LtiConsumer, LtiInstallation, LtiResult, LtiUser
+from lti_provider.models import LtiConsumer, LtiInstallation, LtiLaunch, LtiResult, LtiUser
 from lti_provider.models.credentials import NOT_SPOKEN, generate_key, generate_secret
 from lti_provider.models.secret import SECRET_LENGTH, decrypt_all, validate_secret
 from lti_provider.products import PRODUCTS
+from lti_provider.trial_cleanup import find_trial_people, is_of_trial, remove_trials
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -385,9 +387,21 @@ class LtiConsumerAdmin(FilteredAdmin, ConsumerModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         # Consumers that learners depend on are not deleted.
         sentences = [sentence for consumer in objs for sentence in _describe_dependents(consumer)]
-        if not sentences:
-            return super().get_deleted_objects(objs, request)
-        return [], {}, set(), sentences
+        if sentences:
+            return [], {}, set(), sentences
+        found, counts, perms, protected = super().get_deleted_objects(objs, request)
+        # The log is deleted with its consumer, not by itself.
+        perms.discard(LtiLaunch._meta.verbose_name)
+        return found, counts, perms, [] if _is_protected_by_trials_only(objs) else protected
+
+    def delete_model(self, request: HttpRequest, obj: LtiConsumer) -> None:
+        remove_trials(obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[LtiConsumer]) -> None:
+        for consumer in queryset:
+            remove_trials(consumer)
+        super().delete_queryset(request, queryset)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LtiConsumer]:
         # One read for what ``undelivered_grades`` shows of all rows.
@@ -571,7 +585,8 @@ def _arrange_new(request: HttpRequest) -> list[Any]:
 
 
 def _describe_dependents(consumer: LtiConsumer) -> Iterator[str]:
-    if users := LtiUser.objects.filter(lti_consumer=consumer).count():
+    people = LtiUser.objects.filter(lti_consumer=consumer)
+    if users := people.exclude(pk__in=find_trial_people(consumer)).count():
         yield ngettext(
             "“%(name)s” has %(count)d LTI user. Deactivate it instead: launches are refused "
             "then, and accounts stay.",
@@ -585,6 +600,13 @@ def _describe_dependents(consumer: LtiConsumer) -> Iterator[str]:
             "“%(name)s” has %(count)d grades.",
             results,
         ) % {"name": consumer, "count": results}
+
+
+def _is_protected_by_trials_only(consumers: Any) -> bool:
+    # The people of trial launches go with their consumer.
+    collector = NestedObjects(using=router.db_for_write(LtiConsumer), origin=consumers)
+    collector.collect(consumers)
+    return all(is_of_trial(held) for held in collector.protected)
 
 
 def _get_change_url(consumer: LtiConsumer) -> str:

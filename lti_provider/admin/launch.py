@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -27,8 +29,17 @@ else:
     LaunchModelAdmin = admin.ModelAdmin
 
 _NOTHING = "-"
+# The filters for which an index has the refusals.
+_NARROWING = {"lti_consumer__id__exact", "registration__id__exact"}
+_DEPLOYMENT = "/deployment_id"
 _ACCEPT_URL = "admin:lti_provider_ltilaunch_accept"
 _FRAME_URL = "admin:lti_provider_ltilaunch_frame"
+
+
+# Of launches before which there was a login; the others have what their signature covers.
+_OF_LOGIN = ("registration", "deployment")
+_OF_TOKEN = ("checks", "token_text")
+_OF_FORM = ("signed_with", "signature_text")
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -47,23 +58,32 @@ class OutcomeFilter(admin.SimpleListFilter):
             return queryset.filter(refusal_code="")
         if not value:
             return queryset
-        # Refusals are found in the index by consumer, not by reading what was accepted.
-        ours = queryset.filter(lti_consumer__in=LtiConsumer.objects.values("pk"))
-        return ours.refused() if value == "refused" else ours.filter(refusal_code=value)
+        found = queryset.refused() if value == "refused" else queryset.filter(refusal_code=value)
+        if _NARROWING & request.GET.keys():
+            return found
+        # Refusals are found in the index by consumer, not by reading what was accepted; some were
+        # refused before the consumer was known.
+        consumers = list(LtiConsumer.objects.values_list("pk", flat=True))
+        return found.filter(Q(lti_consumer__in=consumers) | Q(lti_consumer=None))
 
 
 @admin.register(LtiLaunch)
 class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
     """The launch log, read only: the newest refusals, and launches until they are purged."""
 
-    list_display = ("received_at", "outcome", "lti_consumer", "person", "place")
-    list_filter = (OutcomeFilter, "lti_consumer")
-    list_select_related = ("lti_consumer", "lti_user", "resource_link__lti_context")
+    list_display = ("received_at", "outcome", "lms", "person", "place")
+    list_filter = (OutcomeFilter, "lti_consumer", "registration")
+    list_select_related = (
+        "lti_consumer",
+        "registration",
+        "lti_user",
+        "resource_link__lti_context",
+    )
     ordering = ("-pk",)
     paginator = BoundedPaginator
     show_full_result_count = False
     fieldsets = (
-        (None, {"fields": ("received_at", "entered_at", "lti_consumer", "outcome")}),
+        (None, {"fields": ("received_at", "entered_at", "lti_consumer", *_OF_LOGIN, "outcome")}),
         (_("What happened"), {"fields": ("what_happened", "what_to_do")}),
         (_("What the LMS sent"), {"fields": ("person", "roles_sent", "place", "installation")}),
         (
@@ -76,6 +96,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
                     "clock_difference",
                     "foreign_origin",
                     "signature_text",
+                    *_OF_TOKEN,
                 )
             },
         ),
@@ -94,6 +115,38 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: LtiLaunch | None = None) -> bool:
         # ``lti_purge`` deletes them, except nonces that a replay could still use.
         return False
+
+    def get_fieldsets(self, request: HttpRequest, obj: LtiLaunch | None = None) -> Any:
+        fieldsets: Any = super().get_fieldsets(request, obj)
+        hidden = _OF_FORM if obj is not None and obj.had_login else (*_OF_LOGIN, *_OF_TOKEN)
+        shown: list[Any] = []
+        for name, options in fieldsets:
+            fields = [field for field in options["fields"] if field not in hidden]
+            shown.append((name, {**options, "fields": fields}))
+        return shown
+
+    @admin.display(description=_("LTI consumer"))
+    def lms(self, launch: LtiLaunch) -> str:
+        """The consumer, or the registration if the consumer was not known yet."""
+        return str(launch.registration if launch.lti_consumer_id is None else launch.lti_consumer)
+
+    @admin.display(description=_("deployment"))
+    def deployment(self, launch: LtiLaunch) -> str:
+        """The deployment that a refused launch named, whether or not it was verified."""
+        claims = _read_claims(launch)
+        named = (value for name, value in claims.items() if name.endswith(_DEPLOYMENT))
+        return next(map(str, named), _NOTHING)
+
+    @admin.display(description=_("what was checked"))
+    def checks(self, launch: LtiLaunch) -> SafeString | str:
+        """The checks that a refused launch passed, in their order, and the one that it failed."""
+        lines = launch.signed_text.partition("\n\n")[0].splitlines()
+        return format_html_join("", "{}<br>", ((line,) for line in lines)) or _NOTHING
+
+    @admin.display(description=_("header and claims of the token"))
+    def token_text(self, launch: LtiLaunch) -> SafeString | str:
+        """What the token of a refused launch said; personal data is masked."""
+        return _show_code(launch.signed_text.partition("\n\n")[2])
 
     @admin.display(description=_("outcome"))
     def outcome(self, launch: LtiLaunch) -> str:
@@ -138,9 +191,7 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
     @admin.display(description=_("what the signature should cover"))
     def signature_text(self, launch: LtiLaunch) -> SafeString | str:
         """What the signature should cover; personal data is masked."""
-        if not launch.signed_text:
-            return _NOTHING
-        return format_html('<code class="lti-code">{}</code>', launch.signed_text)
+        return _show_code(launch.signed_text)
 
     def change_view(
         self,
@@ -235,6 +286,20 @@ class LtiLaunchAdmin(FilteredAdmin, LaunchModelAdmin):
         if consumer is None or not consumers.has_change_permission(request, consumer):
             return None
         return consumer
+
+
+def _show_code(text: str) -> SafeString | str:
+    return format_html('<code class="lti-code">{}</code>', text) if text else _NOTHING
+
+
+def _read_claims(launch: LtiLaunch) -> dict[str, Any]:
+    try:
+        said = json.loads(launch.signed_text.partition("\n\n")[2])
+    except ValueError:
+        # Nothing was read of it, or it was too long to be kept.
+        return {}
+    claims: dict[str, Any] = said["claims"]
+    return claims
 
 
 def _add_frame_origin(consumer: LtiConsumer, origin: str) -> None:

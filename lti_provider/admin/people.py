@@ -37,11 +37,18 @@ _DISCONNECT_URL = "admin:lti_provider_ltiuser_disconnect"
 class LtiUserAdmin(FilteredAdmin, UserModelAdmin):
     """The people of each LMS and their accounts. Deleted ones launch anew."""
 
-    list_display = ("__str__", "lti_consumer", "user", "created_at", "connected_at")
+    list_display = ("__str__", "lti_consumer", "user", "is_test_user", "created_at", "connected_at")
     list_filter = ("lti_consumer", ("connected_at", admin.EmptyFieldListFilter))
     list_select_related = ("lti_consumer", "user")
     search_fields = ("=lti_user_id",)
-    readonly_fields = ("lti_consumer", "lti_user_id", "user", "created_at", "connected_at")
+    readonly_fields = (
+        "lti_consumer",
+        "lti_user_id",
+        "user",
+        "is_test_user",
+        "created_at",
+        "connected_at",
+    )
     paginator = BoundedPaginator
     show_full_result_count = False
     actions = ("disconnect", "export", "erase")

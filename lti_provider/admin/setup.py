@@ -31,14 +31,14 @@ from lti_provider import protocols
 from lti_provider.admin.unknown_sender import UnknownSenders
 from lti_provider.admin.waiting import get_waiting
 from lti_provider.conf import conf
-from lti_provider.lti11.trial_launch import ROLES, TRY_IT, TrialLaunch
+from lti_provider.exceptions import LaunchRefused
 from lti_provider.models import LtiConsumer, LtiDeployment, LtiLaunch, LtiRegistration
-from lti_provider.models.credentials import NOT_SPOKEN
 from lti_provider.origins import is_under
-from lti_provider.pages import render_page
 from lti_provider.products import PRODUCTS, find_product
 from lti_provider.registering import RegisterForm
 from lti_provider.status import RecentLaunches, StatusLine, get_status_lines
+from lti_provider.trial import ROLES, TRY_IT, TrialLaunch
+from lti_provider.views.launch import LaunchView
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -203,33 +203,26 @@ class ConsumerSetup:
 
     @sensitive_variables()
     def try_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Answer a POST with a trial launch, if the user may change the consumer; log it."""
+        """Make a trial launch and show its address, if the user may change the consumer; log it."""
         consumer = self._get_consumer(request, object_id)
         if not self.admin.has_change_permission(request, consumer):
             raise PermissionDenied
-        if not consumer.speaks_lti11:
-            messages.error(request, NOT_SPOKEN)
-        if request.method != "POST" or not consumer.speaks_lti11:
+        if request.method != "POST":
             return HttpResponseRedirect(get_setup_url(consumer))
         form = TryForm(request.POST)
         if not form.is_valid():
             return self._render_setup(request, consumer, try_form=form)
-        role = _ROLE_BY_NAME[form.cleaned_data["role"]]
         url = request.build_absolute_uri(form.url)
-        text = gettext("Launched %(url)s as %(role)s to try it.")
+        role = _ROLE_BY_NAME[form.cleaned_data["role"]]
+        trial = TrialLaunch(consumer=consumer, role=role, title=TRY_IT, locale=get_language() or "")
+        try:
+            launch = LaunchView.accept_trial(request, trial.verify(url))
+        except LaunchRefused as refusal:
+            return self._render_setup(request, consumer, try_form=form, trial_refusal=refusal)
+        text = gettext("Made a launch of %(url)s as %(role)s to try.")
         self.admin.log_change(request, consumer, text % {"url": url, "role": role.name})
-        trial_launch = TrialLaunch(
-            consumer=consumer,
-            role=role,
-            title=TRY_IT,
-            return_url=request.build_absolute_uri(get_setup_url(consumer)),
-            locale=get_language() or "",
-        )
-        context = {"url": url, "pairs": trial_launch.sign(url)}
-        response = render_page("try_launch", context, script="submit", frame_ancestors=())
-        # Without a referrer the Origin is "null", which is nobody's: a check of the LMS's passes.
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+        address = request.build_absolute_uri(reverse("lti_provider:try", args=[launch.handle]))
+        return self._render_setup(request, consumer, try_form=form, trial_url=address)
 
     def _get_consumer(self, request: HttpRequest, object_id: str) -> LtiConsumer:
         consumer = self.admin.get_object(request, unquote_pk(object_id))
@@ -244,6 +237,7 @@ class ConsumerSetup:
         *,
         register_form: RegisterForm | None = None,
         try_form: TryForm | None = None,
+        **more: Any,
     ) -> HttpResponse:
         recent = RecentLaunches.for_consumer(consumer)
         page = ChosenPage.from_request(request, consumer)
@@ -268,6 +262,7 @@ class ConsumerSetup:
             **get_waiting(request, self.admin.admin_site, consumer),
             **UnknownSenders(self.admin).get_context(request),
             **_get_addresses(request, recent, page),
+            **more,
         }
         return TemplateResponse(request, "lti_provider/admin/setup.html", context)
 
@@ -357,6 +352,7 @@ def _get_addresses(
     shared = {"launch_url": launch_url, "name": conf.cartridge.get("title") or request.get_host()}
     return {
         "launch_url": launch_url,
+        "try_url": reverse(_TRY_URL, args=[consumer.pk]),
         "seen_origin": f"{request.scheme}://{request.get_host()}",
         "likely": consumer.product or _find_likely_product(recent.accepted),
         **_get_lti13_addresses(request, shared),
@@ -390,7 +386,6 @@ def _get_lti11_addresses(
     return {
         "cartridge_url": values["cartridge_url"],
         "reveal_url": reverse(REVEAL_URL, args=[consumer.pk]),
-        "try_url": reverse(_TRY_URL, args=[consumer.pk]),
         "products": [(product, _fill(product.steps, values)) for product in PRODUCTS],
     }
 

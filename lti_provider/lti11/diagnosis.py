@@ -21,7 +21,6 @@ from lti_provider.form import Pairs
 from lti_provider.lti11.form import LaunchForm
 from lti_provider.lti11.parameters import is_personal_name
 from lti_provider.lti11.signature import base_string, sign
-from lti_provider.lti11.trial_launch import is_trial_launch
 from lti_provider.models import (
     Explanation,
     LtiConsumer,
@@ -30,6 +29,7 @@ from lti_provider.models import (
     UnknownSender,
 )
 from lti_provider.models.secret import decrypt_all
+from lti_provider.trial import is_trial_launch
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise

@@ -1,79 +1,48 @@
-"""Trial launches: what this site sends to itself, to see what an LMS's launches would do.
-
-They are signed with the consumer's secret and go through the same door, as a person whom no LMS
-can name, in a course of their own. They teach no installation and carry no grade.
-"""
+"""Trial launches as an LMS would send them: signed, and through the same door."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
-from lti_provider.conf import conf
+from lti_provider import trial
 from lti_provider.form import Pairs
 from lti_provider.lti11.signing import sign_launch
-from lti_provider.message import LaunchMessage, Role
-from lti_provider.models import LtiConsumer
+from lti_provider.trial import DOCTOR
 
-_SALT = "lti_provider.lti11.trial_launch"
-
-#: Who launches, and what their course and person are called.
-TRY_IT = "Try it"
-DOCTOR = "lti_doctor"
-
-ROLES = (Role.LEARNER, Role.INSTRUCTOR, Role.TEACHING_ASSISTANT, Role.ADMINISTRATOR)
+__all__ = ["DOCTOR", "TrialLaunch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialLaunch:
-    """One trial launch; ``title`` names its course and its person."""
-
-    consumer: LtiConsumer
-    role: Role
-    title: str
-    return_url: str = ""
-    locale: str = ""
-
-    @property
-    def user_id(self) -> str:
-        """The same for each consumer, title and role; nobody can guess it who lacks SECRET_KEY."""
-        return f"{self.title} {self.role.name} {self._proof}"
-
-    @property
-    def _proof(self) -> str:
-        value = f"{self.consumer.pk}/{self.title}/{self.role}"
-        return salted_hmac(_SALT, value, algorithm="sha256").hexdigest()[:32]
+class TrialLaunch(trial.TrialLaunch):
+    """A trial launch that can be signed with the consumer's secret."""
 
     @property
     def fields(self) -> dict[str, str]:
         """The parameters that an LMS would send, without OAuth's."""
-        name = self.role.name
+        said = self.message
         sent = {
             "lti_message_type": "basic-lti-launch-request",
             "lti_version": "LTI-1p0",
-            "context_id": self.title,
-            "context_title": self.title,
-            "resource_link_id": self.title,
-            "resource_link_title": self.title,
-            "user_id": self.user_id,
-            "roles": name,
-            "lis_person_name_given": self.title,
-            "lis_person_name_family": name,
-            "lis_person_name_full": f"{self.title} {name}",
-            # No account of this site has it, and nothing is ever delivered there.
-            "lis_person_contact_email_primary": f"{self._proof}@lti.invalid",
+            "context_id": said.context.id,
+            "context_title": said.context.title,
+            "resource_link_id": said.resource_link.id,
+            "resource_link_title": said.resource_link.title,
+            "user_id": said.person.user_id,
+            "roles": self.role.name,
+            "lis_person_name_given": said.person.given_name,
+            "lis_person_name_family": said.person.family_name,
+            "lis_person_name_full": said.person.full_name,
+            "lis_person_contact_email_primary": said.person.email,
             "launch_presentation_locale": self.locale,
             "launch_presentation_return_url": self.return_url,
-            # A consumer that knows its installation refuses others, and learns from the first.
-            "tool_consumer_instance_guid": self.consumer.instance_guid,
-            "tool_consumer_instance_name": self.title,
+            "tool_consumer_instance_guid": said.installation.guid,
+            "tool_consumer_instance_name": said.installation.name,
         }
-        custom = conf.cartridge.get("custom", {})
         return {key: value for key, value in sent.items() if value} | {
-            f"custom_{key}": value for key, value in custom.items()
+            f"custom_{key}": value for key, value in said.custom.items()
         }
 
     @sensitive_variables()
@@ -93,13 +62,3 @@ class TrialLaunch:
                 timestamp=int(time.time()),
             )
         )
-
-
-def is_trial_launch(consumer: LtiConsumer, message: LaunchMessage) -> bool:
-    """Whether this site launched itself, which says nothing about the LMS."""
-    user_id = message.person.user_id
-    return user_id.startswith((TRY_IT, DOCTOR)) and any(
-        TrialLaunch(consumer=consumer, role=role, title=title).user_id == user_id
-        for title in (TRY_IT, DOCTOR)
-        for role in ROLES
-    )

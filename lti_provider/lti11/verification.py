@@ -32,10 +32,10 @@ from lti_provider.lti11.diagnosis import Evidence
 from lti_provider.lti11.form import LaunchForm, read_launch_form
 from lti_provider.lti11.parameters import check_launch, is_lti_name, read_message
 from lti_provider.lti11.signature import METHODS, base_string, sign
-from lti_provider.lti11.trial_launch import is_trial_launch
 from lti_provider.models import LtiConsumer, VerifiedLaunch
 from lti_provider.models.credentials import LONGEST_WINDOW
 from lti_provider.models.secret import decrypt_all
+from lti_provider.trial import is_trial_launch
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,6 +37,9 @@ _WITH_ALL = (
     "result",
 )
 _PURGE_BATCH = 1000
+
+#: Seconds between a trial launch of an administrator and the session that it may still become.
+TRIAL_LIFETIME = 600
 
 
 class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
@@ -296,8 +300,25 @@ class LtiLaunch(models.Model):
     @property
     def is_expired(self) -> bool:
         """Whether the handle's lifetime is over; signing in or up takes its time."""
-        lifetime = conf.account_lifetime if self._waits_for_account else conf.enter_lifetime
-        return timezone.now() - self.received_at > timedelta(seconds=lifetime)
+        if self._waits_for_account:
+            return self._is_older_than(conf.account_lifetime)
+        return self._is_older_than(TRIAL_LIFETIME if self.is_made_here else conf.enter_lifetime)
+
+    @property
+    def trial_minutes(self) -> int:
+        """How long any browser that has its address may still open it; 0 if it may not."""
+        if not self.is_made_here:
+            return 0
+        seconds = TRIAL_LIFETIME - (timezone.now() - self.received_at).total_seconds()
+        return max(0, math.ceil(seconds / 60))
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether an administrator made it, to try: no LMS, or who plays one, signed it."""
+        return self.is_trial and not self.signed_with and not self.had_login
+
+    def _is_older_than(self, seconds: float) -> bool:
+        return timezone.now() - self.received_at > timedelta(seconds=seconds)
 
     @property
     def _waits_for_account(self) -> bool:
@@ -365,6 +386,6 @@ def _build_refused(refusal: LaunchRefused, explanation: Explanation) -> LtiLaunc
         launch_url=explanation.launch_url,
         clock_difference=explanation.clock_difference,
         signed_text=explanation.signed_text,
-        is_trial=explanation.is_trial,
+        is_trial=refusal.is_trial or explanation.is_trial,
         foreign_origin=refusal.foreign_origin,
     )

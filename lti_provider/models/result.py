@@ -57,6 +57,13 @@ class LtiResultQuerySet(PrimaryQuerySet["LtiResult"]):
         """The results of one activity in one course."""
         return self.filter(resource_link=resource_link)
 
+    def of_class(self, resource_link: LtiResourceLink) -> Self:
+        """The results of one activity in one course, less those of test users."""
+        tested = LtiUser.objects.filter(
+            lti_consumer=resource_link.lti_consumer_id, is_test_user=True
+        )
+        return self.at_link(resource_link).exclude(user_digest__in=tested.values("lti_user_digest"))
+
     def submitted(self) -> Self:
         """Those with a score, or a deletion, that was ever submitted."""
         return self.filter(version__gt=0)

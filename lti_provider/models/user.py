@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -54,27 +54,35 @@ class LtiUserQuerySet(PrimaryQuerySet["LtiUser"]):
             return same, False
         return lti_user, True
 
-    def guests(self, before: datetime) -> LtiUserQuerySet:
-        """People without an id whose account nobody has signed in to since ``before``."""
-        found = self.filter(lti_user_id="", connected_at=None, created_at__lt=before)
+    def guests(self, before: datetime) -> Self:
+        """Guests and test users whose account nobody has signed in to since ``before``."""
+        found = self.filter(models.Q(lti_user_id="") | models.Q(is_test_user=True))
+        return found.filter(connected_at=None).unused_since(before)
+
+    def unused_since(self, before: datetime) -> Self:
+        """Those to whose account nobody has signed in since, or that was connected before."""
+        found = self.filter(created_at__lt=before)
+        connected = models.Q(connected_at__lt=before)
         # A user model may lack it.
         if getattr(get_user_model(), "last_login", None) is None:
-            return found
+            return found.filter(connected | models.Q(connected_at=None))
         unused = models.Q(user__last_login=None) | models.Q(user__last_login__lt=before)
-        return found.filter(unused)
+        return found.filter(connected | models.Q(unused, connected_at=None))
 
     def purge_guest(self, pk: int, before: datetime) -> bool:
-        """Delete the account of a guest with all that hangs on it, unless somebody needs it.
+        """Delete the account of a guest or test user with all that hangs on it, and its grades.
 
-        Kept are accounts that the site gave a password or rights, and those that its own tables
-        protect.
+        Unless somebody needs it: kept are accounts that the site gave a password or rights, and
+        those that its own tables protect.
         """
         try:
             with transaction.atomic(using=self.db):
                 guest = self.guests(before).select_related("user").filter(pk=pk).first()
-                # Some databases take blanks for an empty id.
-                if guest is None or guest.lti_user_id or not is_made_by_launch(guest.user):
+                if guest is None or not guest.is_temporary or not is_made_by_launch(guest.user):
                     return False
+                if guest.is_test_user:
+                    # Without whose they are, they would be a person's.
+                    guest.lti_results.all().delete()
                 guest.user.delete()
         except (models.ProtectedError, models.RestrictedError):
             return False
@@ -101,7 +109,8 @@ def is_made_by_launch(user: Any) -> bool:
 class LtiUser(models.Model):
     """One person of one consumer and the account that launches sign in.
 
-    A blank ``lti_user_id`` is a guest: a launch that named nobody.
+    A blank ``lti_user_id`` is a guest: a launch that named nobody. ``is_test_user``: all launches
+    said that this is not a person, but a teacher's preview as a student.
     """
 
     lti_consumer = models.ForeignKey(
@@ -122,6 +131,12 @@ class LtiUser(models.Model):
         verbose_name=_("user"),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    is_test_user = models.BooleanField(
+        _("test user"),
+        default=False,
+        editable=False,
+        help_text=_("A teacher's preview as a student: not in results, deleted like a guest."),
+    )
     connected_at = models.DateTimeField(
         _("connected at"),
         null=True,
@@ -146,6 +161,11 @@ class LtiUser(models.Model):
 
     def __str__(self) -> str:
         return self.lti_user_id or str(_("guest"))
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether it is a guest or a test user; some databases take blanks for an empty id."""
+        return not self.lti_user_id or self.is_test_user
 
     @property
     def is_connected(self) -> bool:

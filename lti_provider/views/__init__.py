@@ -14,6 +14,7 @@ from lti_provider.views.jwks import JwksView
 from lti_provider.views.launch import LaunchView
 from lti_provider.views.login import LoginView
 from lti_provider.views.sign_out import SignOutView
+from lti_provider.views.try_it import TryView
 
 __all__ = [
     "AccountStartView",
@@ -29,4 +30,5 @@ __all__ = [
     "LoginView",
     "NewWindowView",
     "SignOutView",
+    "TryView",
 ]

@@ -75,6 +75,7 @@ class HandleView(DecoratedView):
                 message=self.launch.message,
                 foreign_origin=self.launch.foreign_origin,
                 user_digest=self.launch.user_digest,
+                is_trial=self.launch.is_trial,
             )
         return refusal
 

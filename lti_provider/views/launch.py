@@ -25,6 +25,7 @@ from lti_provider import binding, frames, protocols
 from lti_provider.conf import conf
 from lti_provider.error_reports import LaunchReporterFilter
 from lti_provider.exceptions import (
+    ConsumerInactive,
     LaunchRefused,
     OtherBrowser,
     OtherInstallation,
@@ -154,6 +155,24 @@ class LaunchView(LaunchUrlView):
                 foreign_origin=foreign_origin,
             )
             return self.launch_valid(launch)
+
+    @classmethod
+    def accept_trial(cls, request: HttpRequest, verified: VerifiedLaunch) -> LtiLaunch:
+        """Store a trial launch that nobody posted, as the view of its launch URL would accept it.
+
+        Asked is what concerns this site: the consumer, and where the launch leads. Nothing is
+        learned, and ``launch_valid`` is not called, since ``request`` is the administrator's.
+        Raises LaunchRefused.
+        """
+        view = cls()
+        view.setup(request)
+        view = view._find_view(verified)
+        view.consumer, view.message, view.query = verified.consumer, verified.message, ()
+        if not verified.consumer.is_active:
+            raise ConsumerInactive
+        return LtiLaunch.objects.accept(
+            verified, target=view._get_target(), launch_url=verified.target_url
+        )
 
     def launch_valid(self, launch: LtiLaunch) -> HttpResponseBase:
         """Answer an accepted launch: the page itself, or ``enter``, which finds a session.

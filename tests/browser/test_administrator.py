@@ -33,6 +33,7 @@ def add_consumer(admin: Page) -> dict[str, str]:
     admin.get_by_role("link", name="LTI consumers").first.click()
     admin.get_by_role("link", name="Add LTI consumer").click()
     admin.get_by_label("Consumer name").fill(SCHOOL)
+    admin.get_by_label("LTI 1.1, with a key and a secret").check()
     admin.get_by_role("button", name="Save", exact=True).click()
     expect(admin.get_by_role("heading", name="Values to enter there")).to_be_visible()
     admin.get_by_role("link", name="Show secret").click()

@@ -15,7 +15,7 @@ from lti_provider.testing import LmsServer
 from tests.browser.conftest import expect_blocked, framed, sign_in
 from tests.browser.firefox import Firefox
 from tests.browser.platform import Platform
-from tests.browser.test_firefox import DEFAULT, NO_CROSS_SITE_COOKIES, start
+from tests.browser.test_firefox import ALL_COOKIES, DEFAULT, NO_CROSS_SITE_COOKIES, start
 
 pytestmark = pytest.mark.browser
 
@@ -275,3 +275,28 @@ def test_where_firefox_keeps_no_cookies_the_login_goes_on_in_a_window(
     strict_firefox.enter_new_window()
     assert strict_firefox.text("#person") == lms.fake.claims["sub"]
     assert LtiLaunch.objects.count() == 1
+
+
+@pytest.fixture
+def one_jar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """A Firefox that keeps third-party cookies and has never heard of Partitioned."""
+    with start(tmp_path_factory, ALL_COOKIES, partitions=False) as browser:
+        yield browser
+
+
+def test_the_session_of_a_tab_stays_where_frame_and_tab_share_cookies(
+    one_jar: Firefox, lms: Platform, alice: User
+) -> None:
+    one_jar.open(f"{lms.fake.site}/accounts/login/?next=/content/quiz/")
+    one_jar.type("[name=username]", "alice")
+    one_jar.type("[name=password]", "secret")
+    one_jar.click("[type=submit]")
+    # The page before it has no such element.
+    one_jar.find("#user:not(:empty)")
+    for name in ("first", "second"):
+        one_jar.open(lms.course(**link(name)))
+        one_jar.enter_frame()
+        one_jar.find("#launch:not(:empty)")
+        assert LAUNCHED_USER.fullmatch(one_jar.text("#user"))
+        one_jar.open(f"{lms.fake.site}/content/quiz/")
+        assert one_jar.text("#user") == "alice"

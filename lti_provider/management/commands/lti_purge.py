@@ -20,6 +20,7 @@ from lti_provider.models import (
     LtiUnknownSender,
     LtiUser,
 )
+from lti_provider.trial_cleanup import remove_trials
 
 _BATCH = 1000
 
@@ -30,8 +31,9 @@ class Command(BaseCommand):
     help = (
         "Deletes launches older than LTI_PROVIDER_LAUNCH_RETENTION_DAYS, except nonces that still "
         "refuse a replay, unknown senders and waiting deployments not seen since, this site's own "
-        "keys that were in its key set last before then, and accounts of guests that nobody signed "
-        "in to for LTI_PROVIDER_GUEST_RETENTION_DAYS. Run it every day, such as by cron: "
+        "keys that were in its key set last before then, accounts of guests and test users that "
+        "nobody signed in to for LTI_PROVIDER_GUEST_RETENTION_DAYS, and what trial launches made. "
+        "Run it every day, such as by cron: "
         "17 3 * * * cd /srv/site && .venv/bin/python manage.py lti_purge"
     )
 
@@ -58,6 +60,7 @@ class Command(BaseCommand):
         guests = self._purge_guests(
             _subtract_days(conf.guest_retention_days if guest_days is None else guest_days)
         )
+        trials = self._remove_trials()
         ended = LtiConsumer.objects.forget_secrets(before)
         grades = LtiResult.objects.purge_anonymized()
         senders = LtiUnknownSender.objects.purge(before)
@@ -65,10 +68,9 @@ class Command(BaseCommand):
         keys = LtiKey.objects.purge(before)
         self.stdout.write(
             f"Deleted {launches} launches received before {before:%Y-%m-%d %H:%M}, {guests} guest "
-            f"accounts, {ended} previous secrets, {keys} keys of this site, {senders} unknown "
-            f"senders, {deployments} waiting deployments and {grades} grades of erased people; "
-            f"emptied {waiting} launches never "
-            "entered."
+            f"accounts, {trials} people of trial launches, {ended} previous secrets, {keys} keys "
+            f"of this site, {senders} unknown senders, {deployments} waiting deployments and "
+            f"{grades} grades of erased people; emptied {waiting} launches never entered."
         )
 
     def _run_in_batches(
@@ -92,6 +94,12 @@ class Command(BaseCommand):
                 self._show_progress("guests", seen, total)
             last = pks[-1]
         return deleted
+
+    def _remove_trials(self) -> int:
+        # As long as their sessions may last, somebody may still look.
+        before = timezone.now() - timedelta(hours=conf.session_hours)
+        consumers = LtiConsumer.objects.order_by("pk")
+        return sum(remove_trials(consumer, before) for consumer in consumers.iterator())
 
     def _show_progress(self, what: str, done: int, total: int) -> None:
         if not self.stdout.isatty():
