@@ -86,7 +86,7 @@ def _is_bound_framed(request: HttpRequest, handle: str) -> bool:
 
 
 def _is_bound_by(cookie: str, request: HttpRequest, handle: str) -> bool:
-    # A login's says before that when it was made.
+    # In a login's cookie, the time of issue and a "-" come first.
     said = request.COOKIES.get(cookie, "").rpartition("-")[2]
     return constant_time_compare(said, _sign_handle(handle))
 
@@ -131,9 +131,9 @@ def bind_login(request: HttpRequest, response: HttpResponseBase, handle: str) ->
 
 
 def keep_bound(request: HttpRequest, response: HttpResponseBase, handle: str, path: str) -> None:
-    """Let the binding of a login last as long as its launch waits, in the browser that has it.
+    """Replace a login's cookies, which last ten minutes, by cookies of the handle that last longer.
 
-    Somebody who has to sign up first may take longer than a login.
+    Somebody who has to sign up first may take longer. Only in a browser that has them.
     """
     found = _find_login_cookies(request, handle)
     for name in found:

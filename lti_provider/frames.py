@@ -37,6 +37,8 @@ WINDOW_COOKIE = "__Host-lti_window"
 BOUND_TOP_LEVEL = "lti_enter"
 LOGIN_TOP_LEVEL = "lti_login_"
 LOGIN_FRAMED = "lti_frame_login_"
+#: How the names of all of them begin.
+BINDING_COOKIES = (BOUND_TOP_LEVEL, LOGIN_TOP_LEVEL, LOGIN_FRAMED)
 _SALT = "lti_provider.frames"
 _READ = "_lti_frame_marker"
 _FRAME = "_lti_frame"

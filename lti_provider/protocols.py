@@ -35,6 +35,11 @@ def is_launch(request: HttpRequest) -> bool:
     return not request.POST.keys().isdisjoint({lti11.PROOF, lti13.PROOF, lti13.HINT})
 
 
+def is_login_by_address(request: HttpRequest) -> bool:
+    """Whether a request looks like a login by GET: nobody else is to see its query."""
+    return request.GET.keys() >= lti13.LOGIN
+
+
 def verify(request: HttpRequest) -> VerifiedLaunch:
     """The launch of a request whose signature holds. Raises LaunchRefused; nothing is written."""
     body = read_form(request)

@@ -1,5 +1,7 @@
 """A launch of LTI 1.3 opens a session only in the browser, and in the frame, of its own login."""
 
+import logging
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -10,6 +12,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.db import connection
 from django.test import AsyncClient, Client
+from django.test.client import ClientHandler
 from django.test.utils import CaptureQueriesContext
 
 from lti_provider.frames import LOGIN_FRAMED, LOGIN_TOP_LEVEL, MARKER_COOKIE, WINDOW_COOKIE
@@ -22,9 +25,11 @@ from lti_provider.models import (
     LtiUser,
 )
 from lti_provider.models.digest import digest
+from lti_provider.signals import user_launched
 from lti_provider.testing import FakeLms, FakePlatform, get_framed_session
 from lti_provider.testing.lms import navigation
 from tests.connecting import Course, Window, attribute, hidden_fields, to_confirmation
+from tests.test_canaries import KeptMail
 from tests.test_frame_session import FRAMED, OWN, SAME_SITE, OneJar, shown_user
 
 pytestmark = pytest.mark.django_db
@@ -312,6 +317,18 @@ def test_the_same_launch_is_refused_the_second_time(lms, client):
     again = post(client, pairs, IN_FRAME)
     assert again.status_code == 403
     assert "other_browser" in again.text  # Its cookie is gone with it.
+
+
+@logins
+def test_a_site_without_time_zones_is_launched_too(lms, client, settings, where):
+    settings.TIME_ZONE = "Pacific/Kiritimati"
+    settings.USE_TZ = False
+    response = lms.launch(client, "content/", framed=where is IN_FRAME)
+    assert response.text.startswith("content/")
+    launch = LtiLaunch.objects.get()
+    assert abs(launch.nonce_expires_at - launch.received_at - timedelta(seconds=601)) < timedelta(
+        seconds=5
+    )
 
 
 @pytest.mark.parametrize("where", [IN_FRAME, IN_WINDOW, SILENT])
@@ -691,3 +708,42 @@ def test_a_registration_that_was_switched_off_meanwhile(lms, client):
     answer = post(client, pairs, IN_FRAME)
     assert answer.status_code == 403
     assert "registration_inactive" in answer.text
+
+
+# Reports of errors
+
+
+def fail(**_signal: Any) -> None:
+    raise RuntimeError("of the site")
+
+
+@pytest.fixture
+def mailed():
+    """What Django would have mailed to the administrators."""
+    handler, logger = KeptMail(), logging.getLogger("django")
+    logger.addHandler(handler)
+    yield handler.kept
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("make", [FakePlatform, FakeLms])
+@pytest.mark.parametrize("where", ["view", "middleware"])
+def test_a_report_does_not_open_the_launch_that_failed(make, where, mailed, settings):
+    client = Client(raise_request_exception=False)
+    address = make.create("moodle").post(client, "content/")["Location"]
+    cookies = [cookie.value for cookie in client.cookies.values()]
+    if where == "middleware":
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_login.fail"]
+        client = copy(client)
+        client.handler = ClientHandler()
+    user_launched.connect(fail)
+    try:
+        response = client.get(address, headers=IN_WINDOW)
+    finally:
+        user_launched.disconnect(fail)
+
+    mail = "\n".join(mailed)
+    assert response.status_code == 500
+    assert "of the site" in mail
+    assert cookies
+    assert not [value for value in cookies if value in mail]

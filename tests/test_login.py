@@ -717,7 +717,7 @@ def test_no_hint_is_logged_or_kept(registration, ask, caplog, changes):
 @pytest.fixture
 def mailed():
     """What Django would have mailed to the administrators."""
-    handler, logger = KeptMail(), logging.getLogger("django.request")
+    handler, logger = KeptMail(), logging.getLogger("django")
     logger.addHandler(handler)
     yield handler.kept
     logger.removeHandler(handler)
@@ -731,7 +731,8 @@ def test_a_report_shows_no_hint(client, mailed, method):
     launch_refused.connect(fail)
     client.raise_request_exception = False
     text = urlencode({**FIELDS, "login_hint": "canary", "lti_message_hint": "canary"})
-    extra = {"REQUEST_URI": f"{LOGIN}?{text}", "HTTP_REFERER": f"http://testserver/?{text}"}
+    named = ("REQUEST_URI", "HTTP_REFERER", "HTTP_X_ORIGINAL_URI", "HTTP_X_FORWARDED_URI")
+    extra = dict.fromkeys(named, f"http://testserver{LOGIN}?{text}")
     path, body = (f"{LOGIN}?{text}", "") if method == "GET" else (LOGIN, text)
     try:
         response = client.generic(method, path, body, content_type=FORM, **extra)
@@ -743,14 +744,34 @@ def test_a_report_shows_no_hint(client, mailed, method):
     assert "canary" not in mail
 
 
-def test_a_login_that_does_not_reach_its_view_is_hidden_too(client, mailed, settings):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_login_that_does_not_reach_its_view_is_hidden_too(client, mailed, settings, method):
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_login.fail"]
     client.raise_request_exception = False
-    response = client.post(LOGIN, urlencode({**FIELDS, "login_hint": "canary"}), content_type=FORM)
+    text = urlencode({**FIELDS, "login_hint": "canary", "lti_message_hint": "canary"})
+    path, body = (f"{LOGIN}?{text}", "") if method == "GET" else (LOGIN, text)
+    response = client.generic(method, path, body, content_type=FORM)
     assert response.status_code == 500
     mail = "\n".join(mailed)
     assert "of the site" in mail
     assert "canary" not in mail
+
+
+def test_a_login_of_a_wrong_host_is_hidden_too(client, mailed, settings):
+    settings.ALLOWED_HOSTS = ["testserver"]
+    text = urlencode({**FIELDS, "login_hint": "canary", "lti_message_hint": "canary"})
+    response = client.get(f"{LOGIN}?{text}", headers={"Host": "other.example"})
+    assert response.status_code == 400
+    mail = "\n".join(mailed)
+    assert "other.example" in mail
+    assert "canary" not in mail
+
+
+def test_a_page_of_the_site_with_a_hint_is_reported_with_its_query(client, mailed, settings):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_login.fail"]
+    client.raise_request_exception = False
+    client.get("/content/?login_hint=ada&scope=openid")
+    assert "scope=openid" in "\n".join(mailed)
 
 
 def fail(get_response: Any) -> Any:

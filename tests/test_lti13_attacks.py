@@ -15,6 +15,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import include, path
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from lti_provider.models import (
 from lti_provider.testing.platform import FakePlatform, build_key_set, get_test_key
 from lti_provider.testing.platform_profiles import LTI
 from tests.answering import get_refusal, log_in
+from tests.urls import content
 
 FORM = "application/x-www-form-urlencoded"
 SITE = "http://testserver"
@@ -103,12 +105,28 @@ def test_a_launch_gets_in(lms, login):
 def test_a_launch_is_posted_to_the_redirect_uri_and_nowhere_else(login):
     form = urlencode({"id_token": login.token(), "state": login.state})
 
-    for path in ("/lti/launch/content/", "/lti/launch/content/?x=1"):
-        response = login.client.post(path, form, content_type=FORM)
+    for address in ("/lti/launch/content/", "/lti/launch/content/?x=1"):
+        response = login.client.post(address, form, content_type=FORM)
         assert refused(response, "other_redirect_uri", 400)
     assert login.client.get(f"/lti/launch/?{form}").status_code != 303
     assert refused(login.client.post(f"/lti/launch/?{form}", "", content_type=FORM),
                    "malformed_request")  # fmt: skip
+
+
+class UrlsOfASchool:
+    urlpatterns = (
+        path("schön & gut/lti/", include("lti_provider.urls")),
+        path("content/", content),
+    )
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_the_redirect_uri_may_have_any_path(lms, settings, framed):
+    settings.ROOT_URLCONF = UrlsOfASchool
+
+    response = lms.launch(Client(), framed=framed)
+
+    assert response.text.startswith("content/ for ")
 
 
 @each("media_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", ""])
@@ -176,6 +194,25 @@ def test_a_launch_is_accepted_once_ever(login):
         with time_machine.travel(time.time() + moment):
             assert "replayed_launch" in login.post(token).text
             assert "replayed_launch" in login.answer(sub="teacher").text
+    assert LtiLaunch.objects.accepted().count() == 1
+
+
+def test_a_login_is_answered_for_one_of_two_schools(lms):
+    # Anybody may leave the deployment out of a login, and ask the LMS twice.
+    other = LtiConsumer.objects.create(consumer_name="A different school")
+    LtiDeployment.objects.create(
+        registration=lms.registration, deployment_id="other", lti_consumer=other
+    )
+    pairs = [pair for pair in lms.begin_login() if pair[0] != "lti_deployment_id"]
+    client = Client(raise_request_exception=False)
+    asked = lms.log_in(client, pairs)["Location"]
+    accepted(lms.post_token(client, lms.authorize(asked)))
+
+    response = lms.post_token(client, lms.authorize(asked, deployment_id="other"))
+
+    assert response.status_code == 403
+    assert get_refusal()[0] == "replayed_launch"
+    assert LtiLaunch.objects.latest("pk").lti_consumer == other
     assert LtiLaunch.objects.accepted().count() == 1
 
 

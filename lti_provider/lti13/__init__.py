@@ -4,7 +4,17 @@ Only this room and ``testing`` import joserfc.
 """
 
 from lti_provider.lti13.diagnosis import Evidence, explain
-from lti_provider.lti13.login import HINT, Login, read_login
+from lti_provider.lti13.login import HINT, LOGIN, Login, read_login
 from lti_provider.lti13.verification import ANSWER, PROOF, verify
 
-__all__ = ["ANSWER", "HINT", "PROOF", "Evidence", "Login", "explain", "read_login", "verify"]
+__all__ = [
+    "ANSWER",
+    "HINT",
+    "LOGIN",
+    "PROOF",
+    "Evidence",
+    "Login",
+    "explain",
+    "read_login",
+    "verify",
+]

@@ -77,7 +77,7 @@ IMPERSONAL_MEMBERS: dict[str, frozenset[str]] = {
 _TEXTS = (str,)
 _NUMBERS_OR_TEXTS = (str, int, float)
 # What is read of each claim, and of which types it may be: a tuple of types, a list of one kind,
-# or an object with such members. What is absent or null is nobody's business here.
+# or an object with such members. Claims that are absent or null are not checked.
 _SHAPES: dict[str, Any] = {
     "sub": _TEXTS,
     **dict.fromkeys((*IDENTITY, "locale"), _TEXTS),
@@ -100,7 +100,7 @@ _SHAPES: dict[str, Any] = {
     EXTENSIONS: {},
     DEEP_LINKING: {"deep_link_return_url": _TEXTS, "accept_types": [_TEXTS], "data": _TEXTS},
 }
-# Kept whole and compared to the letter, so nothing of them may be mended.
+# Compared to the letter, so what cannot be stored as it is is refused, not replaced.
 _IDENTIFIERS = (
     ("sub",),
     (DEPLOYMENT_ID,),

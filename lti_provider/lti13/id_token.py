@@ -1,6 +1,6 @@
 """Read an id_token exactly (RFC 7515 §3.1, RFC 7519), and check its signature. Nothing is fetched.
 
-What is read here before the signature was checked only says where to look.
+Until the signature is checked, header and claims only say which registration and key to look up.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _REGISTRY = _Registry(algorithms=["RS256"], strict_check_header=False)
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class IdToken:
-    """An id_token that was read; ``text`` is what came. Its claims are believed by nobody yet."""
+    """An id_token that was read, not verified; ``text`` is the token as it was posted."""
 
     text: str
     header: Mapping[str, Any]

@@ -31,6 +31,8 @@ from lti_provider.origins import add_query
 
 #: The name that every login has in its form.
 HINT = "login_hint"
+#: Names of a login that together nothing else has: other protocols have hints too.
+LOGIN = frozenset({HINT, "target_link_uri"})
 
 # Ours: what a repeated login brings back.
 _STATE = "lti_login"

@@ -23,7 +23,7 @@ from lti_provider.lti13.id_token import show
 from lti_provider.lti13.state import LoginState
 from lti_provider.models import LtiRegistration
 
-# In the year 2286: what is later counts milliseconds, or is a joke.
+# In the year 2286. A larger number is not one of seconds, but of milliseconds perhaps.
 _LATEST = 10_000_000_000
 
 
@@ -130,7 +130,7 @@ def get_seconds(value: object) -> float | None:
     """A time of a token (RFC 7519 §2), None if it is not one: texts and booleans are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # NaN is not in it either.
+    # Comparisons with NaN are false.
     return float(value) if 0 < value < _LATEST else None
 
 

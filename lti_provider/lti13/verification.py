@@ -6,12 +6,13 @@ Nothing is written here, and only a key set is fetched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
@@ -80,7 +81,7 @@ ANSWER = frozenset({PROOF, "state"})
 
 _VERSION = "1.3.0"
 _SIGN_IN = frozenset({"login_required", "interaction_required"})
-# Names of a login, which are nothing to a page.
+# Names of a login, which do not go on to the page.
 _LOGIN_NAMES = frozenset({PROOF, "iss", "login_hint", "target_link_uri"})
 
 
@@ -137,7 +138,7 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
     Of the form only ``id_token`` and ``state`` are read, and where there is no token, the error
     that the platform answered with.
     """
-    if request.path != (path := reverse("lti_provider:launch")):
+    if request.path != (path := unquote(reverse("lti_provider:launch"))):
         raise OtherRedirectUri(
             format_lazy(
                 _("LTI 1.3 launches are posted to {path}, not to {found}: correct the LMS's list."),
@@ -182,8 +183,8 @@ def _read_token(answer: _Answer) -> None:
 
 
 def _check_registration(answer: _Answer) -> None:
-    # One read brings the deployment that the token names with all that belongs to it; nothing of
-    # it is believed before the signature holds.
+    # One read finds the deployment that the token names, with registration and consumer. Until the
+    # signature holds, this is only a lookup.
     pk, named = answer.state.registration_pk, answer.claims.get(DEPLOYMENT_ID)
     if is_identifier(named):
         answer.deployment = LtiDeployment.objects.with_id(pk, named)
@@ -290,7 +291,7 @@ def _find_consumer(answer: _Answer) -> LtiConsumer:
     known = answer.deployment
     if known is not None and known.lti_consumer is not None:
         return known.lti_consumer
-    # What it says of itself now, also where it waits already.
+    # A deployment that waits already is described anew, by what this launch says.
     said = _build_deployment(answer)
     answer.deployment = known or said
     consumer = _find_joined_consumer(answer)
@@ -317,8 +318,8 @@ def _build_deployment(answer: _Answer) -> LtiDeployment:
 
 
 def _find_joined_consumer(answer: _Answer) -> LtiConsumer | None:
-    # "Join" is the administrator's word for every deployment, but an installation that is not the
-    # consumer's is a different LMS.
+    # An administrator said that all deployments join, but an installation that the consumer does
+    # not accept is a different LMS.
     consumer, guid = answer.registration.joined_consumer, answer.message.installation.guid
     if consumer is None or not guid:
         return consumer
@@ -444,8 +445,7 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         consumer=answer.consumer,
         message=answer.message,
         nonce=answer.state.nonce,
-        # A second more than the state, whose age has fractions.
-        nonce_expires_at=datetime.fromtimestamp(answer.state.issued_at + LIFETIME + 1, UTC),
+        nonce_expires_at=_get_nonce_expiry(answer.state),
         query=answer.query,
         clock_difference=token_checks.get_clock_difference(answer.issued_at),
         signed_with=None,
@@ -456,3 +456,8 @@ def _build_verified(answer: _Answer) -> VerifiedLaunch:
         target_url=answer.claims[TARGET_LINK_URI],
         handle=answer.state.handle,
     )
+
+
+def _get_nonce_expiry(state: LoginState) -> datetime:
+    # A second more than the state, whose age has fractions; naive where the site's times are.
+    return datetime.fromtimestamp(state.issued_at + LIFETIME + 1, timezone.now().tzinfo)

@@ -53,7 +53,7 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
     ) -> LtiLaunch:
         """Claim the nonce and issue a one-time handle, in one insert.
 
-        Raises IntegrityError if the consumer's nonce was used before: see ``is_nonce_used``.
+        Raises IntegrityError if the nonce or the login was used before: see ``is_used``.
         """
         consumer, message = verified.consumer, verified.message
         handle = verified.handle or secrets.token_urlsafe(32)
@@ -81,9 +81,12 @@ class LtiLaunchQuerySet(PrimaryQuerySet["LtiLaunch"]):
         launch.handle = handle
         return launch
 
-    def is_nonce_used(self, consumer: LtiConsumer, nonce: str) -> bool:
-        """Whether a launch of the consumer had this nonce."""
-        return self.filter(lti_consumer=consumer, nonce_digest=digest(nonce)).exists()
+    def is_used(self, verified: VerifiedLaunch) -> bool:
+        """Whether a launch of the consumer had this nonce, or one of any consumer this login."""
+        same = models.Q(lti_consumer=verified.consumer, nonce_digest=digest(verified.nonce))
+        if verified.handle:
+            same |= models.Q(handle_digest=digest(verified.handle))
+        return self.filter(same).exists()
 
     def with_handle(self, handle: str) -> LtiLaunch | None:
         """The launch that issued ``handle``, with all that belongs to it, in one read."""

@@ -39,7 +39,7 @@ WAITING_KEPT = 50
 _WAITING_WRITES_A_MINUTE = 10
 _URL_LENGTH = 1000
 
-# What fetching the platform's keys writes, and nobody else: never written back from memory.
+# Only the fetching of keys writes these fields; ``save`` leaves in the table what it finds there.
 _NO_KEY_SET = {
     "fetched_jwks": "",
     "jwks_tried_at": None,
@@ -47,7 +47,7 @@ _NO_KEY_SET = {
     "jwks_expires_at": None,
     "jwks_error": "",
 }
-# Where keys are fetched, and how: what came from elsewhere, or did not come, does not count then.
+# Where keys are fetched from, and how. If one changes, fetched keys and failures are forgotten.
 _KEY_SET_SOURCE = frozenset({"jwks_uri", "service_networks"})
 #: Between two attempts to fetch the keys of a registration, on all processes.
 KEY_FETCH_INTERVAL = timedelta(minutes=1)
@@ -379,7 +379,7 @@ class LtiRegistration(models.Model):
         self._store_key_fetch(jwks_error=code)
 
     def _store_key_fetch(self, **fields: Any) -> None:
-        # Of an attempt that counts no more if the registration has changed since.
+        # The result of an attempt is dropped if the registration has changed since it began.
         attempt = type(self).objects.filter(pk=self.pk, jwks_tried_at=self.jwks_tried_at)
         if attempt.update(**fields):
             vars(self).update(fields)
@@ -393,7 +393,7 @@ class LtiRegistration(models.Model):
 
 
 def _is_within(interval: timedelta, moment: datetime | None) -> bool:
-    # Of a clock that has been ahead, nothing is waited for.
+    # A moment in the future was written by a clock that was ahead: it does not hold anything up.
     return moment is not None and abs(timezone.now() - moment) < interval
 
 
@@ -460,8 +460,8 @@ _SAID = ("instance_guid", "installation_name", "product")
 class LtiDeployment(models.Model):
     """One place of this tool in an LMS (LTI 1.3 §3.1.3).
 
-    Issuer, client id and deployment id lead to the consumer, and nothing less. Without a consumer
-    the deployment waits for an administrator, and what is known of it is what it said of itself.
+    Only issuer, client id and deployment id together lead to a consumer. Without a consumer the
+    deployment waits for an administrator, and installation and product are what its launch said.
     """
 
     registration = models.ForeignKey(

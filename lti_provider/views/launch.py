@@ -65,6 +65,9 @@ class LaunchView(LaunchUrlView):
     ``self.consumer``, ``self.message`` and ``self.query`` (the pairs of the URL's query that LTI
     does not know) are verified by then; OAuth does not tie a pair to the query, so decide by the
     path or a custom parameter. Raise a ``LaunchRefused`` to refuse.
+
+    A launch that begins with a login is posted to ``launch/``, and handed to the view of its launch
+    URL verified: decorators around that view, its ``dispatch`` and its ``post`` do not run.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -275,8 +278,7 @@ class LaunchView(LaunchUrlView):
             with undo_if_it_fails(self.request), commit(router.db_for_write(LtiLaunch)):
                 yield
         except IntegrityError as error:
-            used = LtiLaunch.objects.is_nonce_used(self.consumer, verified.nonce)
-            if used and not is_from_site(error):
+            if LtiLaunch.objects.is_used(verified) and not is_from_site(error):
                 raise ReplayedLaunch from None
             raise
 
@@ -381,7 +383,7 @@ class LaunchView(LaunchUrlView):
     def _redirect_to_enter(self, launch: LtiLaunch) -> HttpResponseBase:
         path = reverse("lti_provider:enter", args=[launch.handle])
         response = SeeOther(path)
-        # What a login has bound is bound by nothing else: anybody may have posted this.
+        # After a login, only the login's own cookie binds: anybody may have posted this launch.
         if not launch.had_login:
             binding.bind_handle(self.request, response, launch.handle, path)
         is_bound = not launch.had_login or self._is_bound_in_frame(launch.handle)

@@ -63,7 +63,7 @@ class LoginView(DecoratedView):
         if login.is_repeated and is_unsure:
             return self._offer_new_window(request, login)
         if login.is_repeated:
-            # The state that came along may be anybody's.
+            # The state in the address may have been issued to a different browser.
             login = login.begin_anew()
         response = self._ask_again(request, login) if is_unsure else self._redirect(request, login)
         binding.bind_login(request, response, login.handle)
