@@ -202,7 +202,7 @@ def _describe_registrations(recent: RecentLaunches) -> Iterator[StatusLine]:
             text = _("Client {client} has no deployment yet: enter its id, or launch once.")
             yield _build_line(each, "no_deployment", label, text, Level.NOTE)
         if each.jwks_error:
-            text = _("The keys of the LMS could not be fetched from {url}: {error}.")
+            text = _("The keys of the LMS could not be fetched from {url}. {error}")
             yield _build_line(each, "key_set", label, text, Level.WARNING, at=each.jwks_tried_at)
 
 
@@ -217,7 +217,7 @@ def _build_line(
     known = {
         "client": registration.client_id,
         "url": registration.jwks_uri,
-        "error": registration.jwks_error,
+        "error": registration.key_set_problem,
     }
     return StatusLine(name=name, label=label, text=format_lazy(text, **known), level=level, at=at)
 

@@ -127,7 +127,8 @@ class LtiRegistrationAdmin(FilteredAdmin, RegistrationModelAdmin):
         if not registration.jwks_uri:
             return gettext("Entered above; nothing is fetched.")
         if registration.jwks_error:
-            return gettext("The last attempt failed: %(code)s.") % {"code": registration.jwks_error}
+            text = gettext("The last attempt failed. %(problem)s")
+            return text % {"problem": registration.key_set_problem}
         return gettext("Fetched.") if registration.jwks_fetched_at else gettext("Not fetched yet.")
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -159,7 +160,10 @@ def _describe_deletion(registration: LtiRegistration) -> str:
                 launches,
             )
             % {"count": launches},
-            gettext("People, accounts and grades stay. To keep the log too, deactivate it."),
+            gettext(
+                "People, accounts and grades stay. To keep the log too, deactivate the "
+                "registration instead."
+            ),
         )
     )
 

@@ -190,7 +190,7 @@ def check_claims(claims: Mapping[str, Any]) -> None:
             found = (found or {}).get(name)
         if found and not is_identifier(found):
             raise _build_invalid(
-                _("{name} is longer than {length} characters, or has characters that are none."),
+                _("{name} is longer than {length} characters, or has invalid characters."),
                 ".".join(path).removeprefix(PREFIX),
             )
 

@@ -141,7 +141,10 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
     if request.path != (path := unquote(reverse("lti_provider:launch"))):
         raise OtherRedirectUri(
             format_lazy(
-                _("LTI 1.3 launches are posted to {path}, not to {found}: correct the LMS's list."),
+                _(
+                    "LTI 1.3 launches are posted to {path}, not to {found}: correct the redirect "
+                    "URI in the LMS."
+                ),
                 path=path,
                 found=show(request.path),
             )

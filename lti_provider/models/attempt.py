@@ -38,7 +38,7 @@ REASONS: dict[str, str | _StrPromise] = {
     "address_not_public": _(
         "{text} is not at a public address: list its network on the LTI consumer if it is yours."
     ),
-    "not_https": _("{text} is not asked by https, and not in a network that is listed here."),
+    "not_https": _("{text} is not an https address, nor in a network that the LTI consumer lists."),
     "host_not_known": _(
         "No launch named {text} as a host that takes grades: add it on the LTI consumer, or launch "
         "again."

@@ -245,7 +245,7 @@ class LtiConsumer(Lti11Credentials):
         max_length=32,
         blank=True,
         validators=[validate_product],
-        help_text=_("The make of LMS. Its steps are shown first."),
+        help_text=_("Which product this LMS is. Its steps are shown first."),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 

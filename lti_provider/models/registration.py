@@ -193,7 +193,9 @@ class LtiRegistration(models.Model):
         blank=True,
         related_name="+",
         verbose_name=_("LTI consumer"),
-        help_text=_("Whose registration this is. If new deployments join, they join this one."),
+        help_text=_(
+            "Whose registration this is. New deployments that join belong to this LTI consumer."
+        ),
     )
     service_networks = models.TextField(
         _("service networks"),

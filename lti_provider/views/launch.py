@@ -306,7 +306,7 @@ class LaunchView(LaunchUrlView):
         if not consumer.learn_issuer(deployment.registration.issuer):
             raise self._build_other_issuer(deployment)
         if deployment.lti_consumer_id is None and not deployment.join(consumer, guid):
-            raise OtherInstallation(_("An administrator gave this deployment a different place."))
+            raise OtherInstallation(_("An administrator decided about this deployment meanwhile."))
         learned = deployment.learn_installation(guid)
         if not learned and consumer.guid_policy == LtiConsumer.GuidPolicy.PIN:
             raise self._build_other_installation()
