@@ -139,10 +139,13 @@ class FakePlatform:
     def begin_login(self, path: str | None = None, **changes: Any) -> Pairs:
         """The login request (Security Framework 1.0 §5.1.1.1) of a launch of ``path``.
 
-        The changes are of the launch's claims.
+        In place of a path, the whole launch URL of a view of the site's own. The changes are of
+        the launch's claims.
         """
         hint = secrets.token_urlsafe(8)
         target = self.site + launch_path(path)
+        if path is not None and path.startswith(f"{self.site}/"):
+            target = path
         self._launches[hint] = {"target_link_uri": target, **changes}
         return [
             ("iss", self.registration.issuer),

@@ -48,7 +48,7 @@ _NUMBERS = frozenset({1020, 1205, 1213})
 _NUMBERS_OF_MISTAKES = frozenset({1054, 1146})
 _TEXTS_OF_MISTAKES = ("no such table", "no such column", "has no column named")
 
-Method = TypeVar("Method", bound=Callable[..., HttpResponseBase])
+Method = TypeVar("Method", bound=Callable[..., HttpResponseBase | None])
 
 
 def answer_outages(method: Method) -> Method:
@@ -60,7 +60,7 @@ def answer_outages(method: Method) -> Method:
     @wraps(method)
     def answer(
         view: DecoratedView, request: HttpRequest, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+    ) -> HttpResponseBase | None:
         attempt = partial(method, view, request, *args, **kwargs)
         before = _Before.from_request(request)
         try:

@@ -52,6 +52,8 @@ from lti_provider.views.decorated import R, non_atomic_requests
 from lti_provider.views.enter import enter, log_launch, may_enter_at_once
 from lti_provider.views.refusal import SeeOther, refuse
 
+# On a request whose launch was verified, and whose view is the one of its launch URL.
+_VERIFIED = "_lti_verified"
 _ORIGIN_LENGTH = 255
 # Browsers and proxies cut or refuse longer ones, after the handle is used up.
 _TARGET_LENGTH = 4000
@@ -66,8 +68,8 @@ class LaunchView(LaunchUrlView):
     does not know) are verified by then; OAuth does not tie a pair to the query, so decide by the
     path or a custom parameter. Raise a ``LaunchRefused`` to refuse.
 
-    A launch that begins with a login is posted to ``launch/``, and handed to the view of its launch
-    URL verified: decorators around that view, its ``dispatch`` and its ``post`` do not run.
+    A launch that begins with a login is posted to ``launch/``, and once it is verified the view of
+    its launch URL is called, with that URL's arguments and all decorators around it.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -84,32 +86,40 @@ class LaunchView(LaunchUrlView):
     query: tuple[tuple[str, str], ...]
     verified: VerifiedLaunch | None = None
     entered: LtiLaunch | None = None
+    match: ResolverMatch | None = None
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         request.exception_reporter_filter = LaunchReporterFilter()
 
-    @answer_outages
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Verify the launch, and let the view of its launch URL accept it."""
-        # A second attempt begins anew.
-        vars(self).update(verified=None, entered=None)
-        view = self
-        try:
-            verified = self.verified = protocols.verify(request)
-            view = self._find_view(verified)
-            response = view.accept(verified)
-        except LaunchRefused as refusal:
-            return view.launch_refused(self.add_known_details(refusal))
-        if view.entered is not None:
-            log_launch(view.entered)
+        """Verify the launch; accept it, or let the view of its launch URL do so."""
+        response = self._launch(request)
+        if response is None:
+            match = cast("ResolverMatch", self.match)
+            vars(request)[_VERIFIED] = [self.verified]
+            response = match.func(request, *match.args, **match.kwargs)
         return response
 
-    def _find_view(self, verified: VerifiedLaunch) -> LaunchView:
+    @answer_outages
+    def _launch(self, request: HttpRequest) -> HttpResponseBase | None:
+        # A second attempt begins anew.
+        vars(self).update(verified=None, entered=None)
+        try:
+            verified = self.verified = _take_verified(request) or protocols.verify(request)
+            if verified.target_url and _VERIFIED not in vars(request):
+                self.match = self._find_match(verified)
+                return None
+            response = self.accept(verified)
+        except LaunchRefused as refusal:
+            return self.launch_refused(self.add_known_details(refusal))
+        if self.entered is not None:
+            log_launch(self.entered)
+        return response
+
+    def _find_match(self, verified: VerifiedLaunch) -> ResolverMatch:
         # All launches that begin with a login are posted to one address; what was signed says
         # which launch URL was meant, and that is an address to resolve, never to redirect to.
-        if not verified.target_url:
-            return self
         match = self._resolve(verified.target_url)
         view_class = getattr(match.func, "view_class", None) if match else None
         if match is None or view_class is None or not issubclass(view_class, LaunchView):
@@ -120,9 +130,7 @@ class LaunchView(LaunchUrlView):
                     site=f"{self.request.scheme}://{self.request.get_host()}",
                 )
             )
-        view: LaunchView = view_class(**match.func.view_initkwargs)  # type: ignore[attr-defined]
-        view.setup(self.request, *match.args, **match.kwargs)
-        return view
+        return match
 
     def _resolve(self, url: str) -> ResolverMatch | None:
         allowed = {self.request.get_host()}
@@ -164,9 +172,12 @@ class LaunchView(LaunchUrlView):
         learned, and ``launch_valid`` is not called, since ``request`` is the administrator's.
         Raises LaunchRefused.
         """
-        view = cls()
-        view.setup(request)
-        view = view._find_view(verified)
+        finder = cls()
+        finder.setup(request)
+        match = finder._find_match(verified)
+        route: Any = match.func
+        view: LaunchView = route.view_class(**route.view_initkwargs)
+        view.setup(request, *match.args, **match.kwargs)
         view.consumer, view.message, view.query = verified.consumer, verified.message, ()
         if not verified.consumer.is_active:
             raise ConsumerInactive
@@ -393,3 +404,9 @@ class LaunchView(LaunchUrlView):
 
     def _is_bound_in_frame(self, handle: str) -> bool:
         return binding.has_login_of_frame(self.request, handle)
+
+
+def _take_verified(request: HttpRequest) -> VerifiedLaunch | None:
+    # Once: an attempt that fails may leave its consumer changed in memory.
+    handed: list[VerifiedLaunch] = vars(request).get(_VERIFIED, [])
+    return handed.pop() if handed else None
