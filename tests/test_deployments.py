@@ -21,7 +21,7 @@ from lti_provider.models import (
     LtiRegistration,
     LtiUser,
 )
-from lti_provider.models.registration import WAITING_KEPT
+from lti_provider.models.deployment import WAITING_KEPT
 from lti_provider.testing import FakePlatform
 
 pytestmark = pytest.mark.django_db

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lti_provider.message import LaunchMessage
 from lti_provider.models.consumer import LtiConsumer
-from lti_provider.models.registration import LtiDeployment, LtiRegistration
+from lti_provider.models.deployment import LtiDeployment
+from lti_provider.models.registration import LtiRegistration
 from lti_provider.models.unknown_sender import UnknownSender
 
 if TYPE_CHECKING:
