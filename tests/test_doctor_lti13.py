@@ -273,7 +273,7 @@ def test_another_database_is_named(mute, site):
 def test_a_form_that_is_accepted_twice_is_named(mute, site):
     def forget(method, path, headers):
         if method == "POST":
-            LtiLaunch.objects.update(nonce_digest=None)
+            LtiLaunch.objects.update(nonce_digest=None, handle_digest=None)
 
     with Proxy(site, before=forget) as proxy:
         assert "replay" in visit(proxy.url, consumer="Mute").bad
