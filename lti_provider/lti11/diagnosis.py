@@ -202,7 +202,7 @@ def _guess_cause(consumer: LtiConsumer) -> str | _StrPromise:
     if LtiLaunch.objects.accepted().filter(lti_consumer=consumer).exists():
         return _(
             "Launches of this consumer worked before: something was changed on the way, "
-            "or one side has another secret since."
+            "or one side has a different secret now."
         )
     return _("The LMS most likely has another secret: copy it there again.")
 

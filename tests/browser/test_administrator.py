@@ -98,7 +98,7 @@ def test_from_an_empty_admin_to_launches_with_two_secrets(
     expect(refusal.get_by_text("Reason: invalid_signature")).to_be_visible()
     admin.goto(consumer.replace("/change/", "/setup/"))
     admin.get_by_role("link", name="Log entry").last.click()
-    expect(admin.get_by_text("one side has another secret since")).to_be_visible()
+    expect(admin.get_by_text("one side has a different secret now")).to_be_visible()
     expect(admin.locator("body")).not_to_contain_text(values["Shared secret"])
 
     second = rotate(admin, consumer)
