@@ -147,7 +147,9 @@ class RegisterForm(forms.Form):
         self.registration = known or self._build_registration(given)
         try:
             if known is None:
-                self.registration.full_clean(exclude=["registration_digest", "issuer_digest"])
+                # That the consumer exists is not asked: a replica may not have it yet.
+                known_already = ["registration_digest", "issuer_digest", "lti_consumer"]
+                self.registration.full_clean(exclude=known_already)
             elif not given["deployment_id"]:
                 text = _("This client id is registered already: enter the deployment id.")
                 raise ValidationError({"deployment_id": text})

@@ -32,6 +32,11 @@ class ConsumerAdmin(LtiConsumerAdmin):
     def get_queryset(self, request):
         return super().get_queryset(request).exclude(consumer_name="Not listed")
 
+    def get_readonly_fields(self, request, obj=None):
+        fixed = obj is not None and obj.consumer_name == "Fixed"
+        readonly = super().get_readonly_fields(request, obj)
+        return [*readonly, "consumer_secret"] if fixed else readonly
+
     def has_change_permission(self, request, obj=None):
         locked = obj is not None and obj.consumer_name == "Locked"
         return super().has_change_permission(request, obj) and not locked
@@ -102,6 +107,13 @@ def test_where_consumers_are_in_no_admin_nothing_is_offered(admin_client, lms, a
     page = admin_client.get(f"/launches/lti_provider/ltilaunch/{launch.pk}/change/")
     assert f"/{action}/" not in page.content.decode()
     assert allow(admin_client, launch, action, "/launches/lti_provider/ltilaunch/") == 403
+
+
+def test_a_site_may_leave_the_secret_out_of_the_form(admin_client, lms):
+    LtiConsumer.objects.update(consumer_name="Fixed")
+    form = form_of(admin_client.get(change_url(lms.consumer)))
+    assert "consumer_secret" not in form
+    assert "consumer_key" in form
 
 
 def test_an_inline_of_the_sites_own_is_saved_as_what_it_is(admin_client, lms):

@@ -653,6 +653,7 @@ def count(lms: FakePlatform, client: Client, *, framed: bool, **changes: Any) ->
     return [sql for sql in found if not sql.upper().startswith(words)]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("framed", [True, False])
 def test_a_returning_persons_launch_costs_as_much_as_in_lti_1_1(lms, framed):
     old = FakeLms.create("moodle")

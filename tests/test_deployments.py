@@ -90,6 +90,7 @@ def test_a_deployment_that_nobody_knows_waits_with_what_it_said(platform):
     assert not LtiUser.objects.exists()
 
 
+@pytest.mark.one_database
 def test_a_flood_of_deployments_writes_ten_a_minute(platform):
     with time_machine.travel("2026-03-01 12:00:00Z", tick=False) as clock:
         for number in range(A_MINUTE + 5):
@@ -156,6 +157,7 @@ def test_a_stored_name_loses_what_databases_do_not_take(platform):
     assert LtiDeployment.objects.waiting().get().product == "\ufffd?" + "p" * 253
 
 
+@pytest.mark.one_database
 def test_an_error_of_the_database_does_not_break_the_answer(platform, caplog):
     def execute(execute, sql, params, many, context):
         if sql.startswith("INSERT") and "ltideployment" in sql:
@@ -166,6 +168,37 @@ def test_an_error_of_the_database_does_not_break_the_answer(platform, caplog):
         assert not accepted(launch(platform, "7"))
     assert "deployment_not_recorded code=unknown_deployment" in caplog.text
     assert refusal() == "unknown_deployment"
+
+
+@pytest.mark.one_database
+def test_of_simultaneous_launches_one_makes_the_row(platform):
+    def be_faster(execute, sql, params, many, context):
+        looks_for_it = sql.startswith("SELECT") and "ltideployment" in sql and "JOIN" not in sql
+        found = execute(sql, params, many, context)
+        if looks_for_it and "LIMIT 1" in sql and not made:
+            made.append(sql)
+            LtiDeployment.objects.create(registration=platform.registration, deployment_id="7")
+        return found
+
+    made: list[str] = []
+    with connection.execute_wrapper(be_faster):
+        assert not accepted(launch(platform, "7"))
+    assert made
+    assert LtiDeployment.objects.waiting().count() == 1
+
+
+def test_an_id_that_is_corrected_is_found(platform):
+    deployment = platform.deployment
+    deployment.deployment_id = "7"
+    deployment.save(update_fields=["deployment_id"])
+    assert LtiDeployment.objects.with_id(deployment.registration_id, "7") == deployment
+
+
+def test_a_client_id_is_known_once_for_an_issuer(platform):
+    known = platform.registration
+    same = LtiRegistration(issuer=known.issuer, client_id=known.client_id, jwks=known.jwks)
+    with pytest.raises(ValidationError, match="has this issuer and client id"):
+        same.clean()
 
 
 def test_old_ones_are_purged(platform, capsys):
@@ -254,6 +287,25 @@ def test_a_launch_that_is_refused_joins_nothing(platform):
     assert not accepted(launch(platform, "7"))
     assert refusal() == "target_not_launchable"
     assert stored() == before
+
+
+@pytest.mark.one_database
+def test_a_launch_is_refused_that_an_administrator_decides_about_meanwhile(platform):
+    launch(platform)
+    join(platform)
+
+    def decide(execute, sql, params, many, context):
+        is_second_look = "ltideployment" in sql and sql.startswith("SELECT") and "JOIN" not in sql
+        if is_second_look and not LtiConsumer.objects.filter(consumer_name="Decided").exists():
+            LtiConsumer.objects.create(consumer_name="Decided")
+            LtiDeployment.objects.create(
+                registration=platform.registration, deployment_id="7", is_active=False
+            )
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(decide):
+        assert not accepted(launch(platform, "7"))
+    assert refusal() == "other_installation"
 
 
 def test_an_administrator_who_refuses_meanwhile_wins(platform):
@@ -412,6 +464,7 @@ def test_an_id_is_unique_to_the_letter(platform):
     LtiDeployment(deployment_id="7").clean()
 
 
+@pytest.mark.one_database
 def test_launches_that_teach_nothing_write_nothing(platform):
     launch(platform)
     launch(platform)

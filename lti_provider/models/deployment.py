@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import ProhibitNullCharactersValidator
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -51,7 +51,7 @@ class LtiDeploymentQuerySet(PrimaryQuerySet["LtiDeployment"]):
         recent = [pk for pk, at in known if at is not None and at > since]
         if len(recent) >= _WAITING_WRITES_A_MINUTE:
             return
-        stored = self.filter(deployment_digest=deployment.digest).first()
+        stored = self.filter(deployment_digest=deployment.digest).order_by("pk").first()
         if stored is None:
             self._add_waiting(deployment.description, now)
             oldest = [pk for pk, _at in known[WAITING_KEPT - 1 :]]
@@ -208,7 +208,7 @@ class LtiDeployment(models.Model):
         Raises ValidationError if the consumer's LMS is a different one, or if somebody decided
         meanwhile.
         """
-        with transaction.atomic(using=type(self).objects.db):
+        with transaction.atomic(using=router.db_for_write(type(self))):
             waiting = type(self).objects.filter(pk=self.pk, lti_consumer=None, is_active=True)
             if not waiting.update(lti_consumer=consumer):
                 raise ValidationError(_("Somebody decided about this deployment meanwhile."))

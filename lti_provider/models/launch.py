@@ -306,9 +306,7 @@ class LtiLaunch(models.Model):
 
     @property
     def trial_minutes(self) -> int:
-        """How long any browser that has its address may still open it; 0 if it may not."""
-        if not self.is_made_here:
-            return 0
+        """How long a trial launch may still be opened; 0 if it may not."""
         seconds = TRIAL_LIFETIME - (timezone.now() - self.received_at).total_seconds()
         return max(0, math.ceil(seconds / 60))
 

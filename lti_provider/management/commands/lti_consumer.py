@@ -429,13 +429,14 @@ def _import_registrations(consumer: LtiConsumer, rows: Any) -> list[str]:
 
 
 def _import_registration(consumer: LtiConsumer, row: Row) -> None:
+    # That related rows exist is not asked: a replica may not have them yet.
     known = LtiRegistration.objects.with_client(str(row["issuer"]), str(row["client_id"]))
     registration = known or LtiRegistration(
         **{name: row[name] for name in _REGISTERED if name in row},
         lti_consumer=consumer if row.get("is_own") else None,
     )
     if known is None:
-        registration.full_clean(exclude={"issuer_digest", "registration_digest"})
+        registration.full_clean(exclude={"issuer_digest", "registration_digest", "lti_consumer"})
         registration.save()
     for said in row.get(_DEPLOYMENTS, ()):
         deployment_id = str(said["deployment_id"])
@@ -449,7 +450,7 @@ def _import_registration(consumer: LtiConsumer, row: Row) -> None:
             instance_guid=said.get("instance_guid", ""),
             is_active=said.get("is_active", True),
         )
-        deployment.full_clean(exclude={"deployment_digest"})
+        deployment.full_clean(exclude={"deployment_digest", "registration", "lti_consumer"})
         deployment.save()
 
 
