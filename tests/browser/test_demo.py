@@ -112,7 +112,10 @@ def test_a_claim_changed_by_hand_no_longer_fits_the_signature(
     tab = browser.new_page()
     show_token(tab, demo)
     claims = tab.get_by_label("Claims")
+    token = tab.get_by_label("id_token")
+    made = token.input_value()
     claims.fill(claims.input_value().replace("#Learner", "#Instructor"))
+    expect(token).not_to_have_value(made)
 
     refused = post_token(tab)
 

@@ -16,3 +16,5 @@ const put = () => {
   token.value = made.join(".");
 };
 for (const part of parts) part.addEventListener("input", put);
+// Somebody may have been faster than this script.
+put();
