@@ -212,10 +212,10 @@ class UnknownClient(LoginRefused):
     code = "unknown_client"
     status = 401
     public_text = _(
-        "This site does not know the client ID that your LMS sent. Please ask your teacher or the "
-        "administrator of this site to compare the client ID in the LMS with the one here."
+        "This site does not know the client id that your LMS sent. Please ask your teacher or the "
+        "administrator of this site to compare the client id in the LMS with the one here."
     )
-    hint = _("No registration of this issuer has this client ID: compare it to the letter.")
+    hint = _("No registration of this issuer has this client id: compare it to the letter.")
 
 
 class MissingClientId(LoginRefused):
