@@ -142,7 +142,7 @@ REFUSALS = {
     "missing_person": (claims(sub=None), 400, True),
 }
 #: Nobody knows whose launches these were.
-UNLOGGED = {"invalid_state", "state_expired", "other_redirect_uri"}
+UNLOGGED = {"invalid_state", "other_redirect_uri"}
 
 
 @pytest.mark.parametrize("code", REFUSALS)

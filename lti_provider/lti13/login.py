@@ -80,6 +80,8 @@ class Login:
             state = LoginState.read(text)
         except LaunchRefused:
             return self
+        if state.is_expired:
+            return self
         same = replace(self.state, random_id=state.random_id, issued_at=state.issued_at)
         return replace(self, state=state, is_repeated=True) if state == same else self
 

@@ -10,7 +10,7 @@ from typing import Self
 from django.core import signing
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from lti_provider.exceptions import InvalidState, StateExpired
+from lti_provider.exceptions import InvalidState
 
 _SALT = "lti_provider.lti13.state"
 
@@ -45,21 +45,18 @@ class LoginState:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The state that came back. Raises InvalidState and StateExpired."""
+        """The state that came back, expired or not. Raises InvalidState."""
         try:
             pk, random_id, issued_at, target, deployment = signing.loads(text, salt=_SALT)
         except (signing.BadSignature, ValueError):
             raise InvalidState from None
-        state = cls(
+        return cls(
             registration_pk=pk,
             random_id=random_id,
             issued_at=issued_at,
             target_digest=target,
             deployment_digest=deployment,
         )
-        if state.is_expired:
-            raise StateExpired
-        return state
 
     def sign(self) -> str:
         """What travels through the browser and the LMS as ``state``."""

@@ -35,6 +35,7 @@ from lti_provider.exceptions import (
     OtherRedirectUri,
     OtherTarget,
     RegistrationInactive,
+    StateExpired,
     UnknownDeployment,
     UnknownRegistration,
     UnsupportedMessageType,
@@ -151,6 +152,9 @@ def verify(request: HttpRequest, body: Pairs) -> VerifiedLaunch:
         )
     sent = dict(body)
     state = LoginState.read(sent.get("state", ""))
+    if state.is_expired:
+        registration = _find_registration(state)
+        raise StateExpired().with_details(registration=registration, evidence=Evidence())
     if PROOF not in sent and "error" in sent:
         raise _build_login_refused(sent, state)
     answer = _Answer(state, sent.get(PROOF, ""))
